@@ -1,0 +1,1 @@
+"""Integrations of crashfree with frameworks, servers and task queues; one file each."""

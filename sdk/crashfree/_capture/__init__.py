@@ -1,0 +1,1 @@
+"""From a live exception to an event: stack traces, scopes, normalising, scrubbing."""

@@ -1,0 +1,1 @@
+"""Composition: options, client, the current state of the process, hooks and integrations."""

@@ -1,0 +1,1 @@
+"""From an envelope to a server: one thread, one queue, limits, spool."""

@@ -1,0 +1,98 @@
+"""JSON as the wire wants it: compact UTF-8 out, strict and bounded in.
+
+Encoding takes plain data (what `_capture.normalize` makes). Decoding is for bytes of strangers:
+it refuses NaN and Infinity, ends deep nesting in an error instead of a RecursionError, and
+replaces lone surrogates, which real clients send and other readers refuse.
+
+Threads: any. Source: wire.md section 7 (last line), ingest.md section 3.3.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+MAX_DEPTH = 100
+MAX_DIGITS = 400
+
+_encoder = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
+)
+
+
+def encode(value: object) -> bytes:
+    """Return `value` as compact UTF-8 JSON.
+
+    Raises ValueError for NaN and infinities, TypeError for what JSON does not know. A lone
+    surrogate, which UTF-8 cannot carry, becomes U+FFFD.
+    """
+    text = _encoder.encode(value)
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return without_surrogates(text).encode("utf-8")
+
+
+def without_surrogates(text: str) -> str:
+    """Return `text` with every lone surrogate replaced by U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def decode(data: bytes | bytearray | memoryview, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Return the value that `data` spells.
+
+    Raises ValueError for anything that is not strict UTF-8 JSON, for nesting over `max_depth`
+    and for integers over 400 digits.
+    """
+    text = bytes(data).decode("utf-8")
+    if _depth_exceeds(text, max_depth):
+        raise ValueError(f"JSON is nested deeper than {max_depth}")
+    value = json.loads(text, parse_constant=_refuse_constant, parse_int=_bounded_int)
+    if "\\ud" in text or "\\uD" in text:
+        value = _clean(value)
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits is refused (limit {MAX_DIGITS})")
+    return int(digits)
+
+
+def _depth_exceeds(text: str, limit: int) -> bool:
+    # Cheap bound first: brackets inside strings only make this over-estimate.
+    if text.count("[") + text.count("{") <= limit:
+        return False
+    depth = 0
+    inside = escaped = False
+    for char in text:
+        if inside:
+            if escaped:
+                escaped = False
+            elif char == "\\":
+                escaped = True
+            elif char == '"':
+                inside = False
+        elif char == '"':
+            inside = True
+        elif char in "[{":
+            depth += 1
+            if depth > limit:
+                return True
+        elif char in "]}":
+            depth -= 1
+    return False
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_surrogates(value)
+    if isinstance(value, list):
+        return [_clean(entry) for entry in value]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, dict):
+        return {_clean(key): _clean(entry) for key, entry in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    return value

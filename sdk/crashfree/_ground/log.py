@@ -1,0 +1,85 @@
+"""Own diagnostics: the logger `crashfree`, each distinct warning at most once a minute.
+
+`logging` is taken when we first have something to say, not at import. The recursion mark says
+that the running code is inside crashfree: what our own work logs or raises is never captured.
+
+Threads: any, signal handlers included (no lock of ours is taken). Source: wire.md section 19.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextvars import ContextVar
+
+from crashfree._ground.clock import SYSTEM_CLOCK, Clock
+
+LOGGER_NAME = "crashfree"
+_REPEAT_AFTER = 60.0
+_MAX_REMEMBERED = 256
+
+inside: ContextVar[bool] = ContextVar("crashfree_inside", default=False)
+"""True while crashfree's own code runs in this context; captures are ignored then."""
+
+_debugging = False
+_spoken: dict[str, float] = {}
+
+
+def set_debug(enabled: bool) -> None:
+    """Write every diagnostic to stderr (True), or warnings to the `crashfree` logger only."""
+    global _debugging
+    _debugging = enabled
+
+
+def debugging() -> bool:
+    """Return whether debug lines are wanted; ask before building an expensive one."""
+    return _debugging
+
+
+def debug(message: str) -> None:
+    """Say what happened and why, in one line, when debugging."""
+    if _debugging:
+        _to_stderr("DEBUG", message)
+
+
+def warning(message: str, *, key: str | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
+    """Warn; the same `key` (default: the message) is said at most once a minute."""
+    key = message if key is None else key
+    now = clock.monotonic()
+    last = _spoken.get(key)
+    if last is not None and 0.0 <= now - last < _REPEAT_AFTER:
+        return
+    if len(_spoken) >= _MAX_REMEMBERED:
+        _spoken.clear()
+    _spoken[key] = now
+    if _debugging:
+        _to_stderr("WARNING", message)
+        return
+    _to_logger(message)
+
+
+def forget_repeats() -> None:
+    """Forget what was said, so that it would be said again. For tests and for a new client."""
+    _spoken.clear()
+
+
+def _to_stderr(level: str, message: str) -> None:
+    stream = sys.stderr
+    if stream is None:  # pyright: ignore[reportUnnecessaryComparison] -- pythonw has none
+        return
+    try:
+        stream.write(f" [crashfree] {level}: {message}\n")
+        stream.flush()
+    except (OSError, ValueError):
+        # A closed or broken stderr must not break the program that we speak about.
+        return
+
+
+def _to_logger(message: str) -> None:
+    # Costs 6 ms when nobody has imported it yet, so not before the first word.
+    import logging
+
+    token = inside.set(True)
+    try:
+        logging.getLogger(LOGGER_NAME).warning("%s", message)
+    finally:
+        inside.reset(token)

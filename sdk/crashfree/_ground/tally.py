@@ -1,0 +1,97 @@
+"""A counter that never blocks its caller and never loses a count.
+
+`add` may be entered at any bytecode of itself: from another thread, from a signal handler, from a
+finalizer that the collector runs. It therefore never waits for the lock; whoever finds it held
+leaves the increment in a deque (appending is atomic), and the next holder folds it in. An RLock
+would not do: it lets the same thread in again in the middle of the read-modify-write.
+
+Threads: any. Fork: make a new one in the child.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Hashable, Mapping
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+_PATIENCE = 0.05
+_ABANDONED_AFTER = 3
+
+
+class Tally(Generic[K]):
+    """Counts by key."""
+
+    __slots__ = ("_counts", "_failures", "_late", "_lock")
+    _counts: dict[K, int]
+    _late: deque[tuple[K, int]]
+    _lock: threading.Lock
+    _failures: int
+
+    def __init__(self) -> None:
+        self._counts = {}
+        self._late = deque()
+        self._lock = threading.Lock()
+        self._failures = 0
+
+    def add(self, key: K, n: int = 1) -> None:
+        """Add `n` to the count of `key`. Never blocks, never loses."""
+        lock = self._lock
+        if not lock.acquire(blocking=False):
+            self._late.append((key, n))
+            return
+        try:
+            counts = self._counts
+            counts[key] = counts.get(key, 0) + n
+            if self._late:
+                self._fold()
+        finally:
+            lock.release()
+
+    def take(self) -> dict[K, int]:
+        """Return the counts and start again from nothing.
+
+        Waits at most 50 ms for the lock. Empty when it is contended that long; nothing is lost
+        then, the next call has it.
+        """
+        lock = self._lock
+        if not lock.acquire(timeout=_PATIENCE):
+            # A section holds the lock for a microsecond. Found held three times over, it was
+            # abandoned: an exception raised by a signal handler struck between acquire and try.
+            self._failures += 1
+            if self._failures >= _ABANDONED_AFTER:
+                self._failures = 0
+                self._lock = threading.Lock()
+            return {}
+        try:
+            self._failures = 0
+            self._fold()
+            taken = self._counts
+            self._counts = {}
+            return taken
+        finally:
+            lock.release()
+
+    def peek(self) -> dict[K, int]:
+        """Return a copy of the counts; what is being added at this moment may be missing."""
+        counts = self._counts.copy()
+        for key, n in self._late.copy():
+            counts[key] = counts.get(key, 0) + n
+        return counts
+
+    def give_back(self, counts: Mapping[K, int]) -> None:
+        """Add counts that were taken and could not be used."""
+        for key, n in counts.items():
+            self.add(key, n)
+
+    def _fold(self) -> None:
+        late = self._late
+        counts = self._counts
+        while True:
+            try:
+                key, n = late.popleft()
+            except IndexError:
+                return
+            counts[key] = counts.get(key, 0) + n

@@ -1,0 +1,1 @@
+"""What tests share: a clock that stands still, waiting for conditions, processes and servers."""
