@@ -1,0 +1,205 @@
+"""The command line: `crashfree COMMAND …`.
+
+Each command lives in a module of its own, named in `COMMANDS`, which is imported only when that
+command is called, so that help and every command load what they need and a command whose extra is
+missing breaks no other. Such a module offers
+
+    def add(commands: argparse._SubParsersAction[Parser]) -> None
+
+which registers the command's parser and sets `run=function` on it; `function(args) -> int` returns
+the exit code: 0 done, 1 refused by the server, 2 wrong usage or name, 3 unreachable. Whatever it
+raises as a `CrashfreeError` becomes one sentence on standard error, or one JSON object when
+`--json` was given.
+
+Threads: the main thread. Source: DESIGN section 10, releases.md section 5.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from crashfree._cli import connection, report
+from crashfree._cli.failure import USAGE, UsageFailure
+from crashfree._cli.parser import Parser, common_defaults, did_you_mean
+from crashfree._ground import env, log
+from crashfree._version import __version__
+from crashfree.errors import CrashfreeError
+
+INTERRUPTED = 130
+
+
+class Command(NamedTuple):
+    """One line of the help and the module that serves it."""
+
+    name: str
+    module: str
+    help: str
+
+
+class Section(NamedTuple):
+    """Commands that belong together, under one heading of the help."""
+
+    title: str
+    commands: tuple[Command, ...]
+
+
+def _command(name: str, module: str, text: str) -> Command:
+    return Command(name, f"crashfree._cli.{module}", text)
+
+
+SECTIONS = (
+    Section(
+        "releases",
+        (
+            _command("setup", "setup", "guide a repository through release, commits and deploy"),
+            _command("releases", "releases", "create, finalize, list, describe releases"),
+            _command("deploys", "deploys", "say which release is out where"),
+            _command("artifacts", "artifacts", "upload and list the files of a release"),
+            _command("files", "files", "list, upload and delete release files"),
+            _command("repos", "repos", "list the repositories the server knows"),
+        ),
+    ),
+    Section(
+        "release health",
+        (
+            _command("health", "health", "crash-free sessions and users of a release"),
+            _command("gate", "gate", "fail when a release is not healthy enough"),
+            _command("plot", "plot", "draw release health"),
+        ),
+    ),
+    Section(
+        "local server",
+        (
+            _command("serve", "serve", "run the local release-health server"),
+            _command("server", "server", "look after the local server's data"),
+        ),
+    ),
+    Section(
+        "this machine",
+        (
+            _command("run", "run", "run a program with crashfree in it"),
+            _command("doctor", "doctor", "say what crashfree would do here, and why"),
+            _command("spool", "spool", "what waits on disk for a network"),
+            _command("send-event", "send", "send one event"),
+            _command("send-envelope", "send", "send an envelope from a file"),
+        ),
+    ),
+    Section(
+        "configuration",
+        (
+            _command("login-check", "login", "ask the server who we are"),
+            _command("info", "info", "server, organization, project and authentication"),
+            _command("config", "config", "the settings and where each came from"),
+        ),
+    ),
+)
+COMMANDS = {command.name: command for section in SECTIONS for command in section.commands}
+# Options of the top level that take a value, so that the command's name can be found behind them.
+_VALUED = frozenset(("--url", "--header", "--auth-token", "--log-level"))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line (without the program's name); return the exit code. Never raises.
+
+    KeyboardInterrupt and a reader who closed the pipe end quietly.
+    """
+    as_json = "--json" in argv
+    try:
+        code = _dispatch(argv)
+        sys.stdout.flush()
+    except CrashfreeError as error:
+        return report.failed(error, as_json=as_json, allowed=_failure_allowed(argv))
+    except KeyboardInterrupt:
+        report.line("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has what it wanted; Python's own flush at exit must not complain.
+        report.silence_stdout()
+        return 0
+    except SystemExit as stop:  # argparse after --help and --version
+        return stop.code if isinstance(stop.code, int) else USAGE
+    return report.allowed(code) if code and _failure_allowed(argv) else code
+
+
+def _dispatch(argv: Sequence[str]) -> int:
+    name = _command_name(argv)
+    parser = _root(name)
+    if name is None:
+        parser.parse_args(argv)  # --help and --version end here, an unknown option too
+        raise UsageFailure("a command is required", usage=parser.format_usage().strip())
+    if name not in COMMANDS:
+        raise UsageFailure(
+            f"unknown command {name!r}{did_you_mean(name, COMMANDS)}",
+            usage=parser.format_usage().strip(),
+        )
+    args = parser.parse_args(argv, common_defaults())
+    if args.log_level in ("trace", "debug"):
+        log.set_debug(True)
+    code = args.run(args)
+    return code if isinstance(code, int) else 0
+
+
+def _command_name(argv: Sequence[str]) -> str | None:
+    """Return the first word that is neither an option nor an option's value."""
+    skip = False
+    for word in argv:
+        if skip:
+            skip = False
+        elif word in _VALUED:
+            skip = True
+        elif not word.startswith("-"):
+            return word
+    return None
+
+
+def _root(name: str | None) -> Parser:
+    """Build the top parser with the one command that is called, or only the list of all."""
+    parser = Parser(
+        prog="crashfree",
+        usage="crashfree [switches] COMMAND ...",
+        description="Releases and release health for Python.",
+        epilog=_listing(),
+        add_help=True,
+    )
+    parser.add_argument("--version", action="version", version=f"crashfree {__version__}")
+    connection.add_options(parser)
+    if name in COMMANDS:
+        commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+        _module_of(COMMANDS[name]).add(commands)
+    return parser
+
+
+def _module_of(command: Command) -> Any:
+    """Import the module that serves `command`; say so plainly when this build has none."""
+    try:
+        return importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        if error.name != command.module:
+            raise
+    raise UsageFailure(
+        f"the command {command.name!r} is not part of this installation", code="not_installed"
+    )
+
+
+def _listing() -> str:
+    width = max(len(name) for name in COMMANDS) + 2
+    lines: list[str] = []
+    for section in SECTIONS:
+        lines.append(f"{section.title}:")
+        lines.extend(f"  {command.name:<{width}}{command.help}" for command in section.commands)
+        lines.append("")
+    lines.append("`crashfree COMMAND --help` tells more.")
+    lines.append(
+        "Exit codes: 0 done, 1 refused by the server, 2 wrong usage or name, 3 unreachable."
+    )
+    return "\n".join(lines)
+
+
+def _failure_allowed(argv: Sequence[str]) -> bool:
+    if "--allow-failure" in argv:
+        return True
+    found = env.setting(env.environ(), "ALLOW_FAILURE")
+    return found is not None and env.boolean(found.value) is True
