@@ -10,6 +10,7 @@ Threads: any. Source: wire.md section 7 (last line), ingest.md section 3.3.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 MAX_DEPTH = 100
@@ -38,16 +39,29 @@ def without_surrogates(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def decode(data: bytes | bytearray | memoryview, *, max_depth: int = MAX_DEPTH) -> Any:
+def decode(
+    data: bytes | bytearray | memoryview,
+    *,
+    max_depth: int = MAX_DEPTH,
+    pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
     """Return the value that `data` spells.
+
+    `pairs_hook` is called with the entries of each object, in order, doubled keys included, and
+    its result stands in for the object; None: a dict, in which the last of doubled keys wins.
 
     Raises ValueError for anything that is not strict UTF-8 JSON, for nesting over `max_depth`
     and for integers over 400 digits.
     """
-    text = bytes(data).decode("utf-8")
+    text = str(data, "utf-8")
     if _depth_exceeds(text, max_depth):
         raise ValueError(f"JSON is nested deeper than {max_depth}")
-    value = json.loads(text, parse_constant=_refuse_constant, parse_int=_bounded_int)
+    value = json.loads(
+        text,
+        parse_constant=_refuse_constant,
+        parse_int=_bounded_int,
+        object_pairs_hook=pairs_hook,
+    )
     if "\\ud" in text or "\\uD" in text:
         value = _clean(value)
     return value

@@ -1,0 +1,59 @@
+"""Every number of the protocol, one line each: unit in the comment, source in brackets.
+
+`Limits` holds those that a reader of foreign envelopes enforces and may want to change; the
+constants are what both ends agree on. Pure; threads: any.
+
+Source: wire.md sections 3, 8, 11 and 12; sessions.md sections 1, 2 and 5.1; ingest.md section 3.1.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+
+# What a client keeps to when it writes.
+SESSION_ITEMS: Final = 100  # session or sessions items in one envelope [sessions.md 2]
+AGGREGATE_BUCKETS: Final = 100  # buckets in one sessions item [wire.md 3.3]
+CLIENT_REPORT_BYTES: Final = 4 * KIB  # one client_report payload [wire.md 12]
+EVENT_BYTES: Final = 900_000  # one event payload, before trimming starts [wire.md 8.4]
+ATTACHMENT_BYTES: Final = 10 * MIB  # one attachment, by default [wire.md 8.4]
+ATTACHMENTS_BYTES: Final = 15 * MIB  # all attachments of one envelope [wire.md 8.4]
+TEXT_BYTES: Final = 8192  # one text value of an event, UTF-8 [wire.md 8.4]
+
+# What a session may say.
+ERRORS: Final = 65_535  # errors of one session; the count stays there [sessions.md 3.2]
+RELEASE_BYTES: Final = 200  # release name, UTF-8 [sessions.md 1]
+ENVIRONMENT_BYTES: Final = 64  # environment name, UTF-8 [sessions.md 1]
+COUNT: Final = 2**32 - 1  # one column of a bucket [sessions.md 2]
+COUNTER: Final = 2**64 - 1  # errors and seq of an update, as a server reads them [sessions.md 1]
+SESSION_AGE: Final = 5 * 86_400  # seconds after its start that an update is taken [sessions.md 5.1]
+FUTURE: Final = 60  # seconds that a session may lie ahead of the server [sessions.md 5.1]
+CLOCK_DRIFT: Final = 55 * 60  # seconds from which on sent_at corrects times [sessions.md 5.1]
+
+# What a server may ask for.
+LONGEST_RATE_LIMIT: Final = 86_400.0  # seconds [wire.md 11.2]
+DEFAULT_RATE_LIMIT: Final = 60.0  # seconds after a 429 that does not say [wire.md 11.3]
+
+# What a discarded quantity may be when it is read back.
+QUANTITY: Final = 2**31  # items or bytes in one row of a client report [ingest.md 6]
+
+
+class Limits(NamedTuple):
+    """What a reader of envelopes takes; equal to a limit is fine. Sizes are bytes."""
+
+    header_line: int = 64 * KIB
+    items: int = 1000
+    sessions: int = SESSION_ITEMS
+    aggregates: int = AGGREGATE_BUCKETS
+    event: int = MIB
+    session: int = 64 * KIB
+    session_aggregates: int = 256 * KIB
+    client_report: int = CLIENT_REPORT_BYTES
+    check_in: int = 100 * KIB
+    attachment: int = 20 * MIB
+    attachments: int = 20 * MIB
+
+
+LIMITS: Final = Limits()

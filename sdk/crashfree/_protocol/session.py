@@ -1,0 +1,236 @@
+"""A session: an immutable value and its transitions, and the update payload both ways.
+
+    begin ── identified · errored · survived ──► live ── crashed · ended ──► terminal
+                                 (sent: any state, notes one transmission)
+
+Invariants: the status leaves `ok` once and for all, and every transition of a terminal value but
+`sent` returns it unchanged; `errors` never falls, is at least 1 when crashed or unhandled, and
+stays at 65,535; `sequence` grows; `announced` never returns to False; sid, started and attributes
+never change, nor does did after the first announcement; a duration is never negative.
+
+Pure (a new sid is the only thing taken from outside); threads: any.
+
+Source: sessions.md sections 1 and 3.1; duration and end of background sessions: section 4.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from crashfree._ground import ids
+from crashfree._ground.clock import Mark
+from crashfree._protocol import fields, limits
+from crashfree._protocol.attributes import Attributes, parse_attributes
+from crashfree._protocol.timestamps import rfc3339
+from crashfree.types import (
+    AbnormalMechanism,
+    SessionAttributes,
+    SessionStatus,
+    SessionUpdate,
+)
+
+UnhandledStatus = Literal["unhandled", "crashed"]
+
+
+class SessionState(NamedTuple):
+    """One session at one moment. Transitions return the next value."""
+
+    sid: str
+    did: str | None
+    started: Mark
+    attributes: SessionAttributes
+    status: SessionStatus = "ok"
+    errors: int = 0
+    sequence: int = 0
+    """Number of the next update."""
+    announced: bool = False
+    """Whether some update has been handed over; the first one carries `init`."""
+    pending: bool = False
+    """Whether an error that nobody handled was survived; shown when the session ends."""
+    ended_at: Mark | None = None
+    duration: float | None = None
+    mechanism: AbnormalMechanism | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        attributes: SessionAttributes,
+        *,
+        at: Mark,
+        did: str | None = None,
+        sid: str | None = None,
+    ) -> SessionState:
+        """Start a session; `sid` None makes a new one."""
+        return cls(sid or ids.session_id(), did or None, at, attributes.copy())
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the session has ended; nothing but `sent` changes it then."""
+        return self.status != "ok"
+
+    def identified(self, did: str) -> SessionState:
+        """Say who it belongs to; has no effect once the session was announced."""
+        if self.terminal or self.announced or not did:
+            return self
+        return self._replace(did=did)
+
+    def errored(self) -> SessionState:
+        """Count one handled error."""
+        if self.terminal:
+            return self
+        return self._replace(errors=self._one_more(False))
+
+    def survived(self, *, counted: bool = False) -> SessionState:
+        """Note an error that nobody handled and the process survived.
+
+        The session goes on and will end as unhandled, or worse. `counted`: this same error was
+        counted before, when it was captured.
+        """
+        if self.terminal:
+            return self
+        return self._replace(errors=self._one_more(counted), pending=True)
+
+    def crashed(self, *, at: Mark, counted: bool = False) -> SessionState:
+        """End with an unhandled error. `counted`: this same error was counted before."""
+        if self.terminal:
+            return self
+        return self._end("crashed", at, self._one_more(counted), None)
+
+    def ended(
+        self,
+        status: Literal["exited", "abnormal"] = "exited",
+        *,
+        at: Mark,
+        mechanism: AbnormalMechanism | None = None,
+    ) -> SessionState:
+        """End without a crash; after `survived`, an exit becomes unhandled.
+
+        `at` may lie in the past: a session that was left in the background ended when it was
+        left. `mechanism` goes with `abnormal` only.
+        """
+        if self.terminal:
+            return self
+        if status == "abnormal":
+            return self._end("abnormal", at, self.errors, mechanism)
+        return self._end("unhandled" if self.pending else "exited", at, self.errors, None)
+
+    def sent(self) -> SessionState:
+        """Note that an update with this state was handed over."""
+        return self._replace(announced=True, sequence=self.sequence + 1)
+
+    def _one_more(self, counted: bool) -> int:
+        errors = self.errors if counted else self.errors + 1
+        return min(max(errors, 1), limits.ERRORS)
+
+    def _end(
+        self,
+        status: SessionStatus,
+        at: Mark,
+        errors: int,
+        mechanism: AbnormalMechanism | None,
+    ) -> SessionState:
+        return self._replace(
+            status=status,
+            errors=errors,
+            pending=False,
+            ended_at=at,
+            duration=self.started.elapsed(at),
+            mechanism=mechanism,
+        )
+
+
+def session_payload(
+    state: SessionState,
+    *,
+    timestamp: float,
+    unhandled_status: UnhandledStatus = "unhandled",
+) -> SessionUpdate:
+    """Return the update that tells the whole state.
+
+    `timestamp` is now on the wall clock; a session that has ended states the time of its end
+    instead. It is never before the start, even when somebody set the clock back.
+    `unhandled_status="crashed"` is for servers that do not know the fifth status.
+    """
+    started = state.started.wall
+    changed = timestamp if state.ended_at is None else state.ended_at.wall
+    update: SessionUpdate = {
+        "sid": state.sid,
+        "seq": state.sequence,
+        "started": rfc3339(started),
+        "timestamp": rfc3339(max(started, changed)),
+        "status": unhandled_status if state.status == "unhandled" else state.status,
+        "errors": state.errors,
+        "attrs": state.attributes,
+    }
+    if not state.announced:
+        update["init"] = True
+    if state.did is not None:
+        update["did"] = state.did
+    if state.duration is not None:
+        update["duration"] = state.duration
+    if state.mechanism is not None:
+        update["abnormal_mechanism"] = state.mechanism
+    return update
+
+
+class ReceivedSession(NamedTuple):
+    """A `session` payload as a server read it; the names in its attributes are not checked."""
+
+    sid: str | None
+    """Dashed, lower case; None: the server makes one."""
+    did: str | None
+    seq: int | None
+    """0 when `init`; None: the server takes its own time in milliseconds."""
+    timestamp: float | None
+    started: float
+    init: bool
+    duration: float | None
+    status: str
+    """As it was sent: words that we do not know are kept."""
+    errors: int
+    abnormal_mechanism: AbnormalMechanism | None
+    attributes: Attributes
+
+
+def parse_session_update(payload: object) -> ReceivedSession:
+    """Read the decoded payload of a `session` item.
+
+    Raises ValueError with the reason when a field is missing or of the wrong type. Release and
+    environment are text here; whether they are valid names is for the caller to say.
+    """
+    update = fields.mapping(payload, "the payload")
+    status = fields.text(update, "status") if "status" in update else "ok"
+    if status is None:
+        raise ValueError("status is not text")
+    init = fields.flag(update, "init", False)
+    seq = fields.count(update, "seq", 0, limits.COUNTER) if "seq" in update else None
+    duration = fields.number(update, "duration")
+    mechanism = fields.text(update, "abnormal_mechanism")
+    return ReceivedSession(
+        sid=_received_sid(update["sid"]) if "sid" in update else None,
+        did=fields.identity(update, "did"),
+        seq=0 if init else seq,
+        timestamp=fields.instant(update, "timestamp") if "timestamp" in update else None,
+        started=fields.instant(update, "started"),
+        init=init,
+        duration=None if duration is None or duration < 0 else duration,
+        status=status,
+        errors=fields.count(update, "errors", 0, limits.COUNTER),
+        abnormal_mechanism=_received_mechanism(status, mechanism),
+        attributes=parse_attributes(update),
+    )
+
+
+def _received_sid(value: object) -> str:
+    digits = fields.hex_id(value) if isinstance(value, str) else None
+    if digits is None:
+        raise ValueError("sid is not a UUID")
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _received_mechanism(status: str, mechanism: str | None) -> AbnormalMechanism | None:
+    if status != "abnormal":
+        return None
+    if mechanism == "anr_foreground":
+        return "anr_foreground"
+    return "anr_background" if mechanism == "anr_background" else None

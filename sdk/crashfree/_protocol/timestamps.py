@@ -1,0 +1,172 @@
+"""Instants as text, both ways. Inside crashfree an instant is a float: epoch seconds, UTC.
+
+Out: always RFC 3339, UTC, six digits, `Z`. In: `parse_rfc3339` for what must be an instant (a
+zone is required), `parse_timestamp` for what events carry (numbers, and text without a zone,
+which means UTC, never local time). Pure; threads: any.
+
+Source: sessions.md section 1.1, wire.md sections 3.2, 5 and 11.3.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Final
+
+_UTC: Final = timezone.utc
+_MONTHS: Final = (
+    "jan",
+    "feb",
+    "mar",
+    "apr",
+    "may",
+    "jun",
+    "jul",
+    "aug",
+    "sep",
+    "oct",
+    "nov",
+    "dec",
+)
+
+
+def rfc3339(seconds: float) -> str:
+    """Return an instant as `2026-11-21T01:02:03.000004Z`.
+
+    Raises ValueError for what no calendar holds (years beyond 1 to 9999, NaN, infinities).
+    """
+    try:
+        moment = datetime.fromtimestamp(seconds, _UTC)
+    except (OverflowError, OSError):
+        raise ValueError(f"{seconds!r} seconds since the epoch is no date") from None
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def minute_of(seconds: float) -> int:
+    """Return the start of the minute that holds an instant: seconds, a multiple of 60."""
+    return int(seconds // 60) * 60
+
+
+def epoch_of(moment: datetime) -> float:
+    """Return an aware datetime as seconds since the epoch.
+
+    Raises ValueError for a naive one: taken as local time it would be wrong on most machines, and
+    taken as UTC on the others.
+    """
+    if moment.utcoffset() is None:
+        raise ValueError(
+            f"{moment!r} has no time zone; give it one, for instance datetime.now(timezone.utc)"
+        )
+    return moment.timestamp()
+
+
+def parse_rfc3339(text: str) -> float:
+    """Return the instant that `text` names; it must have a zone (`Z`, `+01:00` or `+0100`).
+
+    Raises ValueError for anything else.
+    """
+    body, offset = _split_zone(text)
+    if offset is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return _instant(body, text) - offset
+
+
+def parse_timestamp(value: object) -> float:
+    """Return the instant of an event: seconds since the epoch, or RFC 3339, where no zone is UTC.
+
+    Raises ValueError for anything else, a blank in place of the `T` and numbers as text included.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+        rfc3339(seconds)
+        return seconds
+    if not isinstance(value, str):
+        raise ValueError(f"a timestamp is a number or text, not {type(value).__name__}")
+    body, offset = _split_zone(value)
+    return _instant(body, value) - (offset or 0)
+
+
+def parse_http_date(text: str) -> float:
+    """Return the instant of an HTTP date, in any of its three forms.
+
+    Raises ValueError for anything else.
+    """
+    words = text.replace(",", " ").replace("-", " ").split()
+    try:
+        if len(words) == 5:  # asctime: Sun Nov  6 08:49:37 1994
+            _, month, day, clock, year = words
+        elif len(words) == 6 and words[5].upper() in ("GMT", "UTC", "+0000"):
+            _, day, month, year, clock, _ = words
+        else:
+            raise ValueError
+        hour, minute, second = clock.split(":")
+        number = _digits(year)
+        if len(year) == 2:
+            number += 1900 if number >= 70 else 2000
+        moment = datetime(
+            number,
+            _MONTHS.index(month.lower()) + 1,
+            _digits(day),
+            _digits(hour),
+            _digits(minute),
+            min(_digits(second), 59),
+            tzinfo=_UTC,
+        )
+    except ValueError:
+        raise ValueError(f"{text!r} is no HTTP date") from None
+    return moment.timestamp()
+
+
+def _split_zone(text: str) -> tuple[str, int | None]:
+    """Split off the zone; its offset in seconds, None when there is none."""
+    if text[-1:] in ("Z", "z"):
+        return text[:-1], 0
+    at = max(text.rfind("+"), text.rfind("-"))
+    if at < 19:  # a sign of the date, or none
+        return text, None
+    zone = text[at + 1 :]
+    if len(zone) == 5 and zone[2] == ":":
+        zone = zone[:2] + zone[3:]
+    if len(zone) != 4:
+        raise ValueError(f"{text!r} has no readable time zone")
+    hours, minutes = _digits(zone[:2]), _digits(zone[2:])
+    if hours > 23 or minutes > 59:
+        raise ValueError(f"{text!r} has no readable time zone")
+    seconds = hours * 3600 + minutes * 60
+    return text[:at], -seconds if text[at] == "-" else seconds
+
+
+def _instant(body: str, text: str) -> float:
+    """Return the instant of `2026-11-21T01:02:03[.fraction]` read as UTC."""
+    fraction = body[19:]
+    if (
+        len(body) < 19
+        or body[4] != "-"
+        or body[7] != "-"
+        or body[10] not in "Tt"
+        or body[13] != ":"
+        or body[16] != ":"
+        or (fraction and (fraction[0] != "." or len(fraction) == 1))
+    ):
+        raise ValueError(f"{text!r} is not of the form 2026-11-21T01:02:03Z")
+    try:
+        second = _digits(body[17:19])
+        moment = datetime(
+            _digits(body[0:4]),
+            _digits(body[5:7]),
+            _digits(body[8:10]),
+            _digits(body[11:13]),
+            _digits(body[14:16]),
+            59 if second == 60 else second,  # a leap second: the epoch has no number for it
+            tzinfo=_UTC,
+        )
+        micros = int((fraction[1:] + "000000")[:6]) if _digits(fraction[1:] or "0") else 0
+    except ValueError:
+        raise ValueError(f"{text!r} is no date and time") from None
+    return moment.timestamp() + micros / 1_000_000
+
+
+def _digits(text: str) -> int:
+    """Return the number that ASCII digits spell; int() alone would take `+1`, `1_0` and `١`."""
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r} is not a number")
+    return int(text)
