@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from crashfree.errors import InvalidDsn
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_NOT_IN_HOSTS: Final = "[]<>\"'`{}|\\^%,;"
 _FORM: Final = "https://<public key>@<host>/<project id>"
 
 
@@ -133,10 +134,10 @@ def _split_address(address: str, default_port: int) -> tuple[str, int]:
         port_text = tail if colon else None
     if not host:
         raise _invalid("it has no host")
-    if any(char in "[]<>\"'`{}|\\^%@" for char in host[1:-1]) or not host.isprintable():
+    if not host.isascii():
+        raise _invalid("its host is not ASCII; write an international name in its xn-- form")
+    if not _printable(host) or any(char in _NOT_IN_HOSTS for char in host[1:-1]):
         raise _invalid("its host holds a character that no host name may hold")
-    if " " in host:
-        raise _invalid("its host holds a blank")
     return host.lower(), default_port if port_text is None else _port(port_text)
 
 

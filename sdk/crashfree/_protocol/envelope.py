@@ -22,7 +22,7 @@ from crashfree._protocol.timestamps import parse_rfc3339, rfc3339
 from crashfree.errors import EnvelopeError, InvalidDsn
 from crashfree.types import JSON
 
-_NAMED_BY_EVENT_ID: Final = frozenset(("event", "transaction", "feedback", "attachment"))
+_NEED_NO_EVENT: Final = frozenset(("session", "sessions", "client_report"))
 _OWNERS: Final = frozenset(("event", "transaction", "feedback"))
 _SESSION_TYPES: Final = frozenset(("session", "sessions"))
 _OF_THE_EVENT: Final = frozenset(("event_id", "trace"))
@@ -129,7 +129,7 @@ class Envelope(NamedTuple):
     def _with(self, items: tuple[Item, ...]) -> Envelope:
         """Return the same envelope around other items; what only an event needs goes with it."""
         headers = self.headers
-        if not any(item.type in _NAMED_BY_EVENT_ID for item in items):
+        if all(item.type in _NEED_NO_EVENT for item in items):
             headers = {key: value for key, value in headers.items() if key not in _OF_THE_EVENT}
         return Envelope(headers, items)
 

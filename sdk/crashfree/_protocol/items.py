@@ -61,10 +61,10 @@ class Item:
 
     __slots__ = ("_build", "_payload", "_quantity", "_size_hint", "headers", "type", "unhandled")
 
-    type: str
-    headers: Mapping[str, JSON]
+    type: Final[str]
+    headers: Final[Mapping[str, JSON]]
     """Item headers besides `type` and `length`."""
-    unhandled: bool
+    unhandled: Final[bool]
     """True for an event that nobody handled: the last one to be given up."""
     _payload: bytes | memoryview | None
     _build: Callable[[], bytes] | None
@@ -146,8 +146,6 @@ class Item:
             return NotImplemented
         return self.type == other.type and self.headers == other.headers and self.view == other.view
 
-    __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-
     def __repr__(self) -> str:
         return f"<Item {self.type}, {self.size_hint} bytes>"
 
@@ -219,8 +217,13 @@ def base_name(filename: str) -> str:
 
 def is_unhandled(event: Mapping[str, Any]) -> bool:
     """Return whether some exception of the event says `handled: false`."""
-    values: Any = (event.get("exception") or {}).get("values") or ()
-    return any((value.get("mechanism") or {}).get("handled") is False for value in values)
+    exceptions: Mapping[str, Any] = event.get("exception") or {}
+    values: list[Mapping[str, Any]] = exceptions.get("values") or []
+    return any(_mechanism(value).get("handled") is False for value in values)
+
+
+def _mechanism(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    return value.get("mechanism") or {}
 
 
 def _quantity(item: Item) -> int:
@@ -228,8 +231,9 @@ def _quantity(item: Item) -> int:
         return max(1, item.size_hint)
     if item.type == "sessions":
         try:
-            return max(1, aggregated.total(json.decode(item.view)))
-        except (ValueError, TypeError, AttributeError):
+            received = aggregated.parse_session_aggregates(json.decode(item.view))
+        except ValueError:
             return 1
+        return max(1, sum(bucket.total for bucket in received.buckets))
     count = item.headers.get("item_count")
     return count if isinstance(count, int) and count > 0 else 1

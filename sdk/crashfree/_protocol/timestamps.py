@@ -66,7 +66,7 @@ def parse_rfc3339(text: str) -> float:
     """
     body, offset = _split_zone(text)
     if offset is None:
-        raise ValueError(f"{text!r} has no time zone")
+        raise ValueError(f"{text!r:.80} has no time zone")
     return _instant(body, text) - offset
 
 
@@ -112,7 +112,7 @@ def parse_http_date(text: str) -> float:
             tzinfo=_UTC,
         )
     except ValueError:
-        raise ValueError(f"{text!r} is no HTTP date") from None
+        raise ValueError(f"{text!r:.80} is no HTTP date") from None
     return moment.timestamp()
 
 
@@ -127,10 +127,10 @@ def _split_zone(text: str) -> tuple[str, int | None]:
     if len(zone) == 5 and zone[2] == ":":
         zone = zone[:2] + zone[3:]
     if len(zone) != 4:
-        raise ValueError(f"{text!r} has no readable time zone")
+        raise ValueError(f"{text!r:.80} has no readable time zone")
     hours, minutes = _digits(zone[:2]), _digits(zone[2:])
     if hours > 23 or minutes > 59:
-        raise ValueError(f"{text!r} has no readable time zone")
+        raise ValueError(f"{text!r:.80} has no readable time zone")
     seconds = hours * 3600 + minutes * 60
     return text[:at], -seconds if text[at] == "-" else seconds
 
@@ -147,26 +147,28 @@ def _instant(body: str, text: str) -> float:
         or body[16] != ":"
         or (fraction and (fraction[0] != "." or len(fraction) == 1))
     ):
-        raise ValueError(f"{text!r} is not of the form 2026-11-21T01:02:03Z")
+        raise ValueError(f"{text!r:.80} is not of the form 2026-11-21T01:02:03Z")
+    # A leap second has no number of its own since the epoch.
+    second = "59" if body[17:19] == "60" else body[17:19]
     try:
-        second = _digits(body[17:19])
-        moment = datetime(
-            _digits(body[0:4]),
-            _digits(body[5:7]),
-            _digits(body[8:10]),
-            _digits(body[11:13]),
-            _digits(body[14:16]),
-            59 if second == 60 else second,  # a leap second: the epoch has no number for it
-            tzinfo=_UTC,
-        )
-        micros = int((fraction[1:] + "000000")[:6]) if _digits(fraction[1:] or "0") else 0
+        moment = datetime.fromisoformat(f"{body[:17]}{second}+00:00")
+        micros = _micros(fraction[1:])
     except ValueError:
-        raise ValueError(f"{text!r} is no date and time") from None
+        raise ValueError(f"{text!r:.80} is no date and time") from None
     return moment.timestamp() + micros / 1_000_000
+
+
+def _micros(fraction: str) -> int:
+    """Return the microseconds that the digits after the point spell; finer ones are cut off."""
+    if not fraction:
+        return 0
+    if not (fraction.isascii() and fraction.isdigit()):
+        raise ValueError(f"{fraction!r:.80} is no fraction")
+    return int(fraction[:6].ljust(6, "0"))
 
 
 def _digits(text: str) -> int:
     """Return the number that ASCII digits spell; int() alone would take `+1`, `1_0` and `١`."""
     if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{text!r} is not a number")
+        raise ValueError(f"{text!r:.80} is not a number")
     return int(text)
