@@ -133,14 +133,14 @@ def _indented(value: object) -> str:
 
 def _indent(value: object, margin: str) -> list[str]:
     inner = margin + "  "
-    if isinstance(value, dict) and value:
+    if not value or not isinstance(value, (dict, list)):
+        return [json.encode(value).decode()]
+    if isinstance(value, dict):
         named = cast("dict[str, object]", value)
         entries = [(json.encode(key).decode() + ": ", entry) for key, entry in named.items()]
         return ["{", *_indent_entries(entries, inner), margin + "}"]
-    if isinstance(value, list) and value:
-        entries = [("", entry) for entry in cast("list[object]", value)]
-        return ["[", *_indent_entries(entries, inner), margin + "]"]
-    return [json.encode(value).decode()]
+    entries = [("", entry) for entry in cast("list[object]", value)]
+    return ["[", *_indent_entries(entries, inner), margin + "]"]
 
 
 def _indent_entries(entries: list[tuple[str, object]], margin: str) -> list[str]:
