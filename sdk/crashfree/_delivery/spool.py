@@ -1,0 +1,590 @@
+"""The spool: envelopes that wait on disk, and the runs of this and earlier processes.
+
+    <directory>/installation                     an id of this installation
+    <directory>/v1/<hash of the DSN>/              one destination
+        <ms>-<pid>-<count>-<attempt>.envelope    waiting; plain bytes without `sent_at`
+        replay.lock                              held by the one process that replays
+        runs/<ms>-<pid>-<random>/                one process life, see `run`
+
+Invariants: an envelope is in one file; a file is there as a whole or not at all; never more than
+the limits by count, bytes and age, the oldest leaving first and counted as `cache_overflow`; a
+session's `init` survives the eviction of the update that carried it; what cannot be read is
+removed and said once; a client report is never stored. Where the disk refuses, the spool is off
+for this process, said once, and sending goes on.
+
+Threads: `open` on the main thread at init, everything else one at a time: the worker, or whoever
+stands in for it; `forget` in a forked child. Source: wire.md section 17.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+from crashfree._delivery import disk
+from crashfree._delivery.filelock import FileLock
+from crashfree._delivery.outcome import Outcome
+from crashfree._delivery.run import DeadRun, Run, dead_runs
+from crashfree._ground import ids, json, log
+from crashfree._ground.clock import Clock
+from crashfree._protocol.dsn import Dsn
+from crashfree._protocol.envelope import Envelope, decode_envelope
+from crashfree._protocol.items import Item, received_item
+from crashfree.errors import EnvelopeError
+from crashfree.types import DataCategory, DiscardReason
+
+OnEvicted: TypeAlias = Callable[[DiscardReason, DataCategory, int], None]
+Send: TypeAlias = Callable[[Envelope, Callable[[], bool]], "Outcome | None"]
+"""Sends a stored envelope and says what became of it; None: not now, keep it as it is.
+
+The function it is handed is to be asked right before the first byte is written."""
+Replayed: TypeAlias = Literal["sent", "kept", "empty"]
+
+SUFFIX = ".envelope"
+WRITTEN_SUFFIX = ".written"
+MAX_ATTEMPTS = 8
+_LEFTOVER_AFTER = 3600.0
+_LARGEST_ENVELOPE = 64 << 20
+_INSTALLATION = "installation"
+
+
+class SpoolLimits(NamedTuple):
+    """How much may wait on disk for one destination."""
+
+    max_items: int = 200
+    max_bytes: int = 20 << 20
+    max_age: float = 30 * 86_400.0
+    """Seconds; a server would give older events a new date."""
+
+
+DEFAULT_LIMITS = SpoolLimits()
+
+
+class SpoolStatus(NamedTuple):
+    """What waits on disk for one destination."""
+
+    directory: str
+    items: int
+    size: int
+    """Bytes of the envelopes."""
+    oldest: float | None
+    """When the oldest was written, in seconds since the epoch."""
+    runs: int
+    """Run directories, those of living processes included."""
+
+
+class Spool:
+    """The waiting envelopes of one destination, and this process's run."""
+
+    __slots__ = (
+        "_begun",
+        "_broken",
+        "_clock",
+        "_count",
+        "_directory",
+        "_limits",
+        "_lock",
+        "_on_evicted",
+        "_replay_lock",
+        "_run",
+        "_runs",
+        "_top",
+    )
+    _top: str
+    _directory: str
+    _runs: str
+    _clock: Clock
+    _limits: SpoolLimits
+    _on_evicted: OnEvicted
+    _replay_lock: FileLock
+    _lock: threading.Lock
+    _run: Run | None
+    _count: int
+    _begun: bool
+    _broken: bool
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        dsn: Dsn,
+        clock: Clock,
+        on_evicted: OnEvicted,
+        limits: SpoolLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self._top = os.path.abspath(os.fspath(directory))
+        self._directory = os.path.join(self._top, "v1", destination(dsn))
+        self._runs = os.path.join(self._directory, "runs")
+        self._clock = clock
+        self._limits = limits
+        self._on_evicted = on_evicted
+        self._reset()
+
+    # -- runs
+
+    def open(self) -> Run | None:
+        """Make this process's run, once; None when the place cannot be written, said once."""
+        if self._run is None and self._begin():
+            name = f"{self._stamp()}-{os.getpid()}-{ids.event_id()[:6]}"
+            try:
+                self._run = Run.begin(self._runs, name)
+            except OSError as error:
+                self._give_up(error)
+        return self._run
+
+    @property
+    def run(self) -> Run | None:
+        """The run that `open` made."""
+        return self._run
+
+    def adopt(self) -> list[DeadRun]:
+        """Take the dead runs that left something; settle, leave or discard each of them."""
+        if not self._begin():
+            return []
+        own = self._run
+        return dead_runs(
+            self._runs,
+            own=None if own is None else os.path.basename(own.directory),
+            names=self._new_name,
+            take_over=self._take_over,
+            older_than=self._is_old,
+        )
+
+    def installation_id(self) -> str:
+        """Return the id of this installation; a new one each time where nothing can be written.
+
+        All processes that share the directory get the same, also when they ask at one moment.
+        """
+        path = os.path.join(self._top, _INSTALLATION)
+        known = _read_id(path)
+        if known is not None:
+            return known
+        fresh = ids.session_id()
+        if not self._begin():
+            return fresh
+        temporary = f"{path}.{os.getpid()}-{ids.event_id()[:6]}{disk.TMP_SUFFIX}"
+        try:
+            disk.write(temporary, fresh.encode("ascii"))
+            _publish(temporary, path)
+        except OSError as error:
+            self._give_up(error)
+            return fresh
+        return _read_id(path) or fresh
+
+    # -- envelopes
+
+    def put(self, envelope: Envelope) -> bool:
+        """Store an envelope; False when the disk refuses. Raises what building a payload raises."""
+        return self.store((envelope,)) is not None
+
+    def store(self, envelopes: Sequence[Envelope]) -> list[str] | None:
+        """Store envelopes, oldest first; return their paths, None when the disk refuses.
+
+        Of more than fit by number only the last ones are written; the others count as evicted.
+        Raises what building a payload raises.
+        """
+        surplus = len(envelopes) - self._limits.max_items
+        if not self._begin():
+            return None
+        for envelope in envelopes[: max(0, surplus)]:
+            self._tell("cache_overflow", envelope)
+        paths: list[str] = []
+        with self._lock:
+            for envelope in envelopes[max(0, surplus) :]:
+                kept, _ = envelope.without(lambda item: item.type == "client_report")
+                if kept is None:
+                    continue
+                path = os.path.join(self._directory, self._new_name())
+                try:
+                    disk.write(path, kept.encode())
+                except OSError as error:
+                    self._give_up(error)
+                    return None
+                paths.append(path)
+            self._evict()
+        return paths
+
+    def replay(self, send: Send) -> Replayed:
+        """Send the oldest stored envelope, if it is ours to replay.
+
+        "sent": it is gone from the disk, there may be more; "kept": it is still there, come back
+        later; "empty": there is nothing to do for this process.
+        """
+        if not self._begin() or not self._may_replay():
+            return "empty"
+        for entry in self._waiting():
+            path = entry.path
+            envelope = self._read(path)
+            if envelope is None:
+                continue
+            written = _Written(path, has_aggregates(envelope))
+            outcome = send(envelope, written.mark)
+            return self._after(path, written, envelope, outcome)
+        return "empty"
+
+    def drain(self, send: Send) -> int:
+        """Replay until nothing is left or something was kept; return how many left the disk."""
+        gone = 0
+        while self.replay(send) == "sent":
+            gone += 1
+        return gone
+
+    def pending(self) -> bool:
+        """Return whether something waits here that this process may replay."""
+        return (
+            not self._broken
+            and any(self._files())
+            and (self._replay_lock.held or self._may_replay())
+        )
+
+    def clear(self) -> int:
+        """Remove all waiting envelopes, uncounted; return how many there were."""
+        return sum(disk.remove(entry.path) for entry in self._files())
+
+    def status(self) -> SpoolStatus:
+        """Return what waits."""
+        files = self._files()
+        return SpoolStatus(
+            self._directory,
+            len(files),
+            sum(_size(entry) for entry in files),
+            _milliseconds(files[0].name) / 1000 if files else None,
+            len(disk.directories(self._runs)),
+        )
+
+    def close(self) -> None:
+        """Release the locks; what waits stays. Idempotent."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.end()
+        self._replay_lock.release()
+
+    def forget(self) -> None:
+        """Leave run and locks to the parent, in a forked child; `open` makes a new run."""
+        if self._run is not None:
+            self._run.forget()
+        self._replay_lock.forget()
+        self._reset()
+
+    # -- inside
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._replay_lock = FileLock(os.path.join(self._directory, "replay.lock"))
+        self._run = None
+        # Random, because two containers that share the directory may share pid and time.
+        self._count = int.from_bytes(os.urandom(3), "big")
+        self._begun = False
+        self._broken = False
+
+    def _begin(self) -> bool:
+        """Make the directories, once; False when there can be none."""
+        if self._broken:
+            return False
+        if self._begun:
+            return True
+        try:
+            os.makedirs(os.path.dirname(self._top), exist_ok=True)
+            if not os.path.isdir(self._top):
+                disk.make_directory(self._top)
+            disk.make_directory(os.path.dirname(self._directory))
+            disk.make_directory(self._directory)
+            disk.make_directory(self._runs)
+        except OSError as error:
+            self._give_up(error)
+            return False
+        self._begun = True
+        with self._lock:
+            self._tidy()
+            self._evict()
+        return True
+
+    def _give_up(self, error: OSError) -> None:
+        self._broken = True
+        log.warning(
+            f"nothing is kept on disk from here on, {self._top} cannot be used: {error}",
+            key=f"spool {self._top}",
+        )
+
+    def _stamp(self) -> str:
+        return f"{max(0, int(self._clock.time() * 1000)):013d}"
+
+    def _new_name(self) -> str:
+        self._count += 1
+        return f"{self._stamp()}-{os.getpid()}-{self._count}-0{SUFFIX}"
+
+    def _take_over(self, path: str, name: str) -> bool:
+        return disk.move(path, os.path.join(self._directory, name))
+
+    def _files(self) -> list[os.DirEntry[str]]:
+        return [
+            entry
+            for entry in disk.regular_files(self._directory)
+            if entry.name.endswith((SUFFIX, SUFFIX + WRITTEN_SUFFIX))
+            and _milliseconds(entry.name) >= 0
+        ]
+
+    def _waiting(self) -> list[os.DirEntry[str]]:
+        return [entry for entry in self._files() if not entry.name.endswith(WRITTEN_SUFFIX)]
+
+    def _may_replay(self) -> bool:
+        if self._replay_lock.held:
+            return True
+        if not self._replay_lock.acquire():
+            return False
+        # Aggregates that were written when the last holder died: the server may have them, and
+        # nothing on the wire would tell a second copy from other sessions.
+        for entry in self._files():
+            if entry.name.endswith(WRITTEN_SUFFIX):
+                self._drop(entry.path, "network_error")
+        return True
+
+    def _after(
+        self, path: str, written: _Written, envelope: Envelope, outcome: Outcome | None
+    ) -> Replayed:
+        if outcome is None or outcome == "limited":
+            written.unmark()
+            return "kept"
+        if outcome == "unwritten":
+            written.unmark()
+            self._failed(path, envelope)
+            return "kept"
+        if outcome == "unanswered" and not written.counting:
+            self._failed(path, envelope)
+            return "kept"
+        if outcome == "unanswered":
+            self._tell("network_error", envelope)
+        disk.remove(written.path)
+        return "sent" if outcome != "unanswered" else "kept"
+
+    def _failed(self, path: str, envelope: Envelope) -> None:
+        stem, _, attempt = os.path.basename(path)[: -len(SUFFIX)].rpartition("-")
+        tried = int(attempt) + 1
+        if tried >= MAX_ATTEMPTS:
+            if disk.remove(path):
+                self._tell("network_error", envelope)
+            return
+        disk.move(path, os.path.join(self._directory, f"{stem}-{tried}{SUFFIX}"))
+
+    def _read(self, path: str) -> Envelope | None:
+        data = disk.read(path, _LARGEST_ENVELOPE)
+        if data is None:
+            # Gone, or not readable by us now; another look is cheap.
+            return None
+        try:
+            return decode_envelope(data)
+        except EnvelopeError as error:
+            disk.remove(path)
+            log.warning(f"removed {path}, which is no envelope: {error}", key="spool corrupt")
+            return None
+
+    def _drop(self, path: str, reason: DiscardReason) -> None:
+        envelope = self._read(path)
+        if envelope is not None and disk.remove(path):
+            self._tell(reason, envelope)
+
+    def _tell(self, reason: DiscardReason, envelope: Envelope) -> None:
+        for item in envelope.items:
+            self._on_evicted(reason, item.category, item.quantity)
+
+    def _is_old(self, path: str) -> bool:
+        try:
+            modified = os.lstat(path).st_mtime
+        except OSError:
+            return False
+        return self._clock.time() - modified > _LEFTOVER_AFTER
+
+    def _tidy(self) -> None:
+        """Remove what killed writers left half-written."""
+        for directory in (self._top, self._directory):
+            for entry in disk.regular_files(directory):
+                if entry.name.endswith(disk.TMP_SUFFIX) and self._is_old(entry.path):
+                    disk.remove(entry.path)
+
+    def _evict(self) -> None:
+        """Remove the oldest envelopes beyond the limits."""
+        files = self._waiting()
+        sizes = [_size(entry) for entry in files]
+        total = sum(sizes)
+        too_old = (self._clock.time() - self._limits.max_age) * 1000
+        for index, entry in enumerate(files):
+            left = len(files) - index
+            if (
+                left <= self._limits.max_items
+                and total <= self._limits.max_bytes
+                and _milliseconds(entry.name) >= too_old
+            ):
+                return
+            total -= sizes[index]
+            self._evict_one(entry.path, [later.path for later in files[index + 1 :]])
+
+    def _evict_one(self, path: str, later: list[str]) -> None:
+        envelope = self._read(path)
+        if envelope is None or not disk.remove(path):
+            return
+        self._tell("cache_overflow", envelope)
+        orphans = _announced(envelope)
+        for other in later:
+            if not orphans:
+                return
+            orphans -= self._announce(other, orphans)
+
+    def _announce(self, path: str, orphans: set[str]) -> set[str]:
+        """Give `init` to the updates in a file whose session lost it; return their ids."""
+        data = disk.read(path, _LARGEST_ENVELOPE)
+        if data is None or not any(sid.encode() in data for sid in orphans):
+            return set()
+        envelope = self._read(path)
+        if envelope is None:
+            return set()
+        found: set[str] = set()
+        items: list[Item] = []
+        for item in envelope.items:
+            sid = _sid(item)
+            if sid in orphans and sid not in found:
+                found.add(sid)
+                item = _with_init(item)
+            items.append(item)
+        if found:
+            try:
+                disk.write(path, Envelope(envelope.headers, tuple(items)).encode())
+            except OSError as error:
+                self._give_up(error)
+        return found
+
+
+class _Written:
+    """Marks a stored file, by its name, from the moment its first byte goes out.
+
+    Only for aggregates: they have no identity, so a second copy would count twice.
+    """
+
+    __slots__ = ("_plain", "counting", "path")
+    path: str
+    counting: bool
+    _plain: str
+
+    def __init__(self, path: str, counting: bool) -> None:
+        self.path = path
+        self.counting = counting
+        self._plain = path
+
+    def mark(self) -> bool:
+        """Note that it is being written; False when another process took the file away."""
+        if not self.counting:
+            return os.path.exists(self.path)
+        marked = self._plain + WRITTEN_SUFFIX
+        if not disk.move(self._plain, marked):
+            return False
+        self.path = marked
+        return True
+
+    def unmark(self) -> None:
+        """Note that it was not written, or that the server said it did not take it."""
+        if self.path != self._plain and disk.move(self.path, self._plain):
+            self.path = self._plain
+
+
+def destination(dsn: Dsn) -> str:
+    """Return the directory name of a destination: 16 hex digits."""
+    # FNV-1a, 64 bits: a name, no secret. hashlib would load OpenSSL at init, 5 to 15 ms.
+    value = 0xCBF29CE484222325
+    for byte in f"{dsn.base_url}/{dsn.project_id}/{dsn.public_key}".encode():
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return f"{value:016x}"
+
+
+def default_directory(variables: Mapping[str, str]) -> str | None:
+    """Return the user's state directory for crashfree; None when the user has none."""
+    if sys.platform == "win32":
+        base = variables.get("LOCALAPPDATA", "")
+    elif sys.platform == "darwin":
+        base = os.path.expanduser("~/Library/Application Support")
+    else:
+        # The XDG rules say that a relative path in the variable is to be ignored.
+        base = variables.get("XDG_STATE_HOME", "")
+        if not os.path.isabs(base):
+            base = os.path.expanduser("~/.local/state")
+    return os.path.join(base, "crashfree") if os.path.isabs(base) else None
+
+
+def has_aggregates(envelope: Envelope) -> bool:
+    """Return whether a second copy of this envelope would count sessions twice."""
+    return any(item.type == "sessions" for item in envelope.items)
+
+
+def _read_id(path: str) -> str | None:
+    data = disk.read(path, 100)
+    text = (data or b"").decode("ascii", "replace").strip().lower()
+    shape = [len(part) for part in text.split("-")]
+    if shape != [8, 4, 4, 4, 12] or text.strip("0123456789abcdef-"):
+        return None
+    return text
+
+
+def _publish(temporary: str, path: str) -> None:
+    """Give the file its name, unless another process was faster."""
+    if os.path.lexists(path) and _read_id(path) is None:
+        # Damaged, or not of our making: whoever replaces it last wins.
+        os.replace(temporary, path)
+        return
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except (OSError, NotImplementedError, AttributeError):
+        # No hard links here (FAT, some network file systems): the last one wins.
+        os.replace(temporary, path)
+        return
+    disk.remove(temporary)
+
+
+def _milliseconds(name: str) -> int:
+    """Return when a file was stored, by its name; -1 when the name is not one of ours."""
+    parts = name.partition(".")[0].split("-")
+    if len(parts) != 4 or not all(part.isascii() and part.isdigit() for part in parts):
+        return -1
+    return int(parts[0])
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        return 0
+
+
+def _update(item: Item) -> dict[str, object] | None:
+    if item.type != "session":
+        return None
+    try:
+        payload = json.decode(item.view)
+    except ValueError:
+        return None
+    return payload if isinstance(payload, dict) else None  # pyright: ignore[reportUnknownVariableType]
+
+
+def _sid(item: Item) -> str | None:
+    update = _update(item)
+    sid = None if update is None else update.get("sid")
+    return sid if isinstance(sid, str) else None
+
+
+def _announced(envelope: Envelope) -> set[str]:
+    """Return the ids of the sessions that an envelope announces."""
+    found: set[str] = set()
+    for item in envelope.items:
+        update = _update(item)
+        if update is not None and update.get("init") is True:
+            sid = update.get("sid")
+            if isinstance(sid, str):
+                found.add(sid)
+    return found
+
+
+def _with_init(item: Item) -> Item:
+    update = _update(item) or {}
+    return received_item(item.type, item.headers, json.encode({**update, "init": True}))

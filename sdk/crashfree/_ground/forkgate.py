@@ -1,0 +1,72 @@
+"""The gate between lazy imports and `fork`.
+
+A module that one thread is half-way through importing at the moment of a fork stays locked in the
+child for ever. So whoever imports late, off the main path, does it inside `importing()`, and the
+fork hooks take the same gate: the fork waits a moment for the import to finish.
+
+Invariant: no fork waits longer than `_PATIENCE`, whatever happens here. Threads: any; the three
+hooks run in the thread that forks. Source: wire.md section 15.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# The slowest import behind the gate (urllib3 with ssl) takes about 60 ms on a cold disk.
+_PATIENCE = 1.0
+
+
+class _Gate:
+    """The lock and who holds it."""
+
+    __slots__ = ("lock", "owner")
+    lock: threading.Lock
+    owner: int | None
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.owner = None
+
+
+_gate = _Gate()
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Hold the gate while modules are imported; forks of other threads wait meanwhile."""
+    gate = _gate
+    me = threading.get_ident()
+    # A finalizer or a signal handler may come here while this very thread is inside.
+    taken = gate.owner != me and gate.lock.acquire(timeout=_PATIENCE)
+    if taken:
+        gate.owner = me
+    try:
+        yield
+    finally:
+        if taken:
+            gate.owner = None
+            gate.lock.release()
+
+
+def before_fork() -> None:
+    """Wait, at most a second, until nobody imports. For `os.register_at_fork(before=…)`."""
+    gate = _gate
+    me = threading.get_ident()
+    if gate.owner != me and gate.lock.acquire(timeout=_PATIENCE):
+        gate.owner = me
+
+
+def after_fork_in_parent() -> None:
+    """Open the gate again."""
+    gate = _gate
+    if gate.owner == threading.get_ident() and gate.lock.locked():
+        gate.owner = None
+        gate.lock.release()
+
+
+def after_fork_in_child() -> None:
+    """Make a new gate; whoever held the old one does not exist here."""
+    global _gate
+    _gate = _Gate()
