@@ -35,4 +35,5 @@ def span_id() -> str:
 
 def roll() -> float:
     """Return a number in [0, 1), for sampling."""
-    return int.from_bytes(os.urandom(7), "big") / (1 << 56)
+    # 53 bits, what a float holds: with more, the highest ones would round up to 1.
+    return (int.from_bytes(os.urandom(7), "big") >> 3) / (1 << 53)

@@ -1,8 +1,9 @@
 """JSON as the wire wants it: compact UTF-8 out, strict and bounded in.
 
 Encoding takes plain data (what `_capture.normalize` makes). Decoding is for bytes of strangers:
-it refuses NaN and Infinity, ends deep nesting in an error instead of a RecursionError, and
-replaces lone surrogates, which real clients send and other readers refuse.
+it refuses NaN, Infinity and what a float would make infinite, ends deep nesting in an error
+instead of a RecursionError, and replaces lone surrogates, which real clients send and other
+readers refuse.
 
 Threads: any. Source: wire.md section 7 (last line), ingest.md section 3.3.
 """
@@ -10,11 +11,15 @@ Threads: any. Source: wire.md section 7 (last line), ingest.md section 3.3.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 MAX_DEPTH = 100
 MAX_DIGITS = 400
+
+# A string, its end missing or not, or one bracket. Compiled (and then cached) at first need.
+_STRING_OR_BRACKET = r'"(?:[^"\\]+|\\[\s\S])*"?|[][{}]'
 
 _encoder = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
@@ -50,8 +55,8 @@ def decode(
     `pairs_hook` is called with the entries of each object, in order, doubled keys included, and
     its result stands in for the object; None: a dict, in which the last of doubled keys wins.
 
-    Raises ValueError for anything that is not strict UTF-8 JSON, for nesting over `max_depth`
-    and for integers over 400 digits.
+    Raises ValueError for anything that is not strict UTF-8 JSON, for nesting over `max_depth`,
+    for integers over 400 digits and for numbers beyond the range of a float.
     """
     text = str(data, "utf-8")
     if _depth_exceeds(text, max_depth):
@@ -60,6 +65,7 @@ def decode(
         text,
         parse_constant=_refuse_constant,
         parse_int=_bounded_int,
+        parse_float=_finite,
         object_pairs_hook=pairs_hook,
     )
     if "\\ud" in text or "\\uD" in text:
@@ -77,27 +83,25 @@ def _bounded_int(digits: str) -> int:
     return int(digits)
 
 
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if value - value != 0.0:
+        raise ValueError(f"{digits:.40} is out of range")
+    return value
+
+
 def _depth_exceeds(text: str, limit: int) -> bool:
     # Cheap bound first: brackets inside strings only make this over-estimate.
     if text.count("[") + text.count("{") <= limit:
         return False
     depth = 0
-    inside = escaped = False
-    for char in text:
-        if inside:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                inside = False
-        elif char == '"':
-            inside = True
-        elif char in "[{":
+    for match in re.finditer(_STRING_OR_BRACKET, text):
+        char = match[0]
+        if char == "[" or char == "{":
             depth += 1
             if depth > limit:
                 return True
-        elif char in "]}":
+        elif char == "]" or char == "}":
             depth -= 1
     return False
 
