@@ -4,7 +4,7 @@ Each command lives in a module of its own, named in `COMMANDS`, which is importe
 command is called, so that help and every command load what they need and a command whose extra is
 missing breaks no other. Such a module offers
 
-    def add(commands: argparse._SubParsersAction[Parser]) -> None
+    def add(commands: Commands) -> None      (`Commands` is in `crashfree._cli.parser`)
 
 which registers the command's parser and sets `run=function` on it; `function(args) -> int` returns
 the exit code: 0 done, 1 refused by the server, 2 wrong usage or name, 3 unreachable. Whatever it
@@ -16,12 +16,11 @@ Threads: the main thread. Source: DESIGN section 10, releases.md section 5.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from crashfree._cli import connection, report
+from crashfree._cli import lazy, options, report
 from crashfree._cli.failure import USAGE, UsageFailure
 from crashfree._cli.parser import Parser, common_defaults, did_you_mean
 from crashfree._ground import env, log
@@ -46,53 +45,49 @@ class Section(NamedTuple):
     commands: tuple[Command, ...]
 
 
-def _command(name: str, module: str, text: str) -> Command:
-    return Command(name, f"crashfree._cli.{module}", text)
-
-
 SECTIONS = (
     Section(
         "releases",
         (
-            _command("setup", "setup", "guide a repository through release, commits and deploy"),
-            _command("releases", "releases", "create, finalize, list, describe releases"),
-            _command("deploys", "deploys", "say which release is out where"),
-            _command("artifacts", "artifacts", "upload and list the files of a release"),
-            _command("files", "files", "list, upload and delete release files"),
-            _command("repos", "repos", "list the repositories the server knows"),
+            Command("setup", "setup", "guide a repository through release, commits and deploy"),
+            Command("releases", "releases", "create, finalize, list, describe releases"),
+            Command("deploys", "deploys", "say which release is out where"),
+            Command("artifacts", "artifacts", "upload and list the files of a release"),
+            Command("files", "files", "list, upload and delete release files"),
+            Command("repos", "repos", "list the repositories the server knows"),
         ),
     ),
     Section(
         "release health",
         (
-            _command("health", "health", "crash-free sessions and users of a release"),
-            _command("gate", "gate", "fail when a release is not healthy enough"),
-            _command("plot", "plot", "draw release health"),
+            Command("health", "health", "crash-free sessions and users of a release"),
+            Command("gate", "gate", "fail when a release is not healthy enough"),
+            Command("plot", "plot", "draw release health"),
         ),
     ),
     Section(
         "local server",
         (
-            _command("serve", "serve", "run the local release-health server"),
-            _command("server", "server", "look after the local server's data"),
+            Command("serve", "serve", "run the local release-health server"),
+            Command("server", "server", "look after the local server's data"),
         ),
     ),
     Section(
         "this machine",
         (
-            _command("run", "run", "run a program with crashfree in it"),
-            _command("doctor", "doctor", "say what crashfree would do here, and why"),
-            _command("spool", "spool", "what waits on disk for a network"),
-            _command("send-event", "send", "send one event"),
-            _command("send-envelope", "send", "send an envelope from a file"),
+            Command("run", "run", "run a program with crashfree in it"),
+            Command("doctor", "doctor", "say what crashfree would do here, and why"),
+            Command("spool", "spool", "what waits on disk for a network"),
+            Command("send-event", "send", "send one event"),
+            Command("send-envelope", "send", "send an envelope from a file"),
         ),
     ),
     Section(
         "configuration",
         (
-            _command("login-check", "login", "ask the server who we are"),
-            _command("info", "info", "server, organization, project and authentication"),
-            _command("config", "config", "the settings and where each came from"),
+            Command("login-check", "login", "ask the server who we are"),
+            Command("info", "info", "server, organization, project and authentication"),
+            Command("config", "config", "the settings and where each came from"),
         ),
     ),
 )
@@ -165,7 +160,7 @@ def _root(name: str | None) -> Parser:
         add_help=True,
     )
     parser.add_argument("--version", action="version", version=f"crashfree {__version__}")
-    connection.add_options(parser)
+    options.add_connection(parser)
     if name in COMMANDS:
         commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
         _module_of(COMMANDS[name]).add(commands)
@@ -174,14 +169,12 @@ def _root(name: str | None) -> Parser:
 
 def _module_of(command: Command) -> Any:
     """Import the module that serves `command`; say so plainly when this build has none."""
-    try:
-        return importlib.import_module(command.module)
-    except ModuleNotFoundError as error:
-        if error.name != command.module:
-            raise
-    raise UsageFailure(
-        f"the command {command.name!r} is not part of this installation", code="not_installed"
-    )
+    found = lazy.module(command.module)
+    if found is None:
+        raise UsageFailure(
+            f"the command {command.name!r} is not part of this installation", code="not_installed"
+        )
+    return found
 
 
 def _listing() -> str:

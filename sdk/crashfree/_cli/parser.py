@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from crashfree._cli.failure import UsageFailure
 
@@ -22,6 +22,10 @@ _DASHED = "\0"  # cannot stand in a real argument
 def common_defaults() -> argparse.Namespace:
     """Return what the switches of every command say when they are not given."""
     return argparse.Namespace(json=False, quiet=False, log_level=None, allow_failure=False)
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # pyright: ignore[reportPrivateUsage]
+"""What `add_subparsers` returns: where a command's module registers its parser."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -359,7 +359,11 @@ class ReleaseApi:
     # --- inside -----------------------------------------------------------------------------
 
     def _set_status(self, version: str, status: str) -> ReleaseInfo:
-        body = {"version": Release.parse(version).raw, "projects": [], "status": status}
+        body: dict[str, object] = {
+            "version": Release.parse(version).raw,
+            "projects": [],
+            "status": status,
+        }
         return ReleaseInfo.of(self.channel.call("POST", self._releases(), body=body).value)
 
     def _put_release(self, version: str, body: Mapping[str, object]) -> ReleaseInfo:

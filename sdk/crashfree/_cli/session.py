@@ -1,0 +1,278 @@
+"""From a command's arguments to a client of the right server; from its errors to a remedy.
+
+    with Session(args) as session:
+        session.api.finalize(...)
+
+The client is made when it is first asked for, so that wrong usage is told before missing settings.
+Threads: the main thread. Source: releases.md sections 5.2 and 5.3.
+"""
+
+from __future__ import annotations
+
+import argparse
+from types import TracebackType
+
+from crashfree._cli import output
+from crashfree._cli.dryrun import Recorder
+from crashfree._cli.failure import Failure, UsageFailure
+from crashfree._ground import json
+from crashfree.errors import ApiError, InvalidRelease, Unreachable
+from crashfree.management import settings as settings_module
+from crashfree.management.api import USER_AGENT, ReleaseApi, checked_slug, default_http
+from crashfree.management.channel import Http
+from crashfree.management.retries import RetryPolicy
+from crashfree.management.settings import Connection, MissingSetting, Settings, Value
+from crashfree.release import Release
+
+
+class Refused(ApiError):
+    """A refusal with what to do about it."""
+
+    remedy: str
+
+    def __init__(self, error: ApiError, message: str, remedy: str) -> None:
+        super().__init__(error.status, error.detail, body=error.body)
+        self.args = (message,)
+        self.remedy = remedy
+
+
+class OutOfReach(Unreachable):
+    """No answer, with what to do about it."""
+
+    remedy: str
+
+    def __init__(self, error: Unreachable, message: str, remedy: str) -> None:
+        super().__init__(message, sent=error.sent)
+        self.remedy = remedy
+
+
+class Session:
+    """One command's talk with one server."""
+
+    settings: Settings
+    _args: argparse.Namespace
+    _api: ReleaseApi | None
+    _connection: Connection | None
+    _recorder: Recorder | None
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._api = None
+        self._connection = None
+        self._recorder = None
+        self.settings = settings_of(args)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, ApiError) and not isinstance(error, Refused):
+            raise self._explained(error) from error
+        if isinstance(error, Unreachable) and not isinstance(error, OutOfReach):
+            raise self._out_of_reach(error) from error
+
+    @property
+    def dry(self) -> bool:
+        """Whether nothing must be changed."""
+        return bool(getattr(self._args, "dry_run", False))
+
+    @property
+    def api(self) -> ReleaseApi:
+        """The client; Failure when a setting is missing."""
+        if self._api is None:
+            self._api = self._opened()
+        return self._api
+
+    @property
+    def connection(self) -> Connection:
+        """Server, token and organization; Failure when one is missing."""
+        if self._connection is None:
+            try:
+                self._connection = self.settings.connection()
+            except MissingSetting as error:
+                raise UsageFailure(
+                    str(error), code=f"missing_{error.name}", remedy=error.remedy
+                ) from None
+            self._tell_notes()
+        return self._connection
+
+    def requires_projects(self) -> None:
+        """Raise UsageFailure when no project is known."""
+        if not self.api.projects:
+            raise UsageFailure(
+                "a project is required",
+                code="missing_project",
+                remedy="give -p PROJECT, or set CRASHFREE_PROJECT or SENTRY_PROJECT",
+            )
+
+    def finish_dry_run(self) -> bool:
+        """Print the requests that were kept; False when this is no dry run."""
+        if self._recorder is None:
+            return False
+        if self._args.json:
+            output.emit({"dry_run": True, "requests": self._recorder.kept})
+            return True
+        for request in self._recorder.kept:
+            output.say(f"{request['method']} {request['url']}")
+            if request["body"] is not None:
+                output.say(json.encode(request["body"]).decode())
+        return True
+
+    def _opened(self) -> ReleaseApi:
+        connection = self.connection
+        if connection.organization is None:
+            raise UsageFailure(
+                "an organization is required",
+                code="missing_org",
+                remedy="give --org, set CRASHFREE_ORG or SENTRY_ORG, or use a token that names one",
+            )
+        http: Http = default_http(
+            proxy=self.settings.text("proxy"), ca_certs=self.settings.text("ca_certs")
+        )
+        if self.dry:
+            http = self._recorder = Recorder(http)
+        return ReleaseApi(
+            organization=connection.organization.text,
+            token=connection.token.text,
+            url=connection.url.text,
+            projects=self.settings.projects(),
+            http=http,
+            headers=self.settings.headers(),
+            user_agent=user_agent(self.settings),
+            policy=policy_of(self.settings),
+            on_retry=lambda text: output.note(self._args, text),
+        )
+
+    def _tell_notes(self) -> None:
+        for note in self.settings.notes:
+            output.warn(note)
+        self.settings.notes.clear()
+
+    def _explained(self, error: ApiError) -> Refused:
+        connection = self.connection
+        server = connection.url.text
+        if error.status == 401:
+            return Refused(
+                error,
+                f"{server} does not accept the token: {error.detail}",
+                f"the token comes from {connection.token.origin.where}; "
+                "is it complete, still valid, and of this server?",
+            )
+        if error.status == 403:
+            return Refused(
+                error,
+                f"the token may not do this: {error.detail}",
+                "it needs the scope project:releases (or org:ci), and org:read to list "
+                "repositories; `crashfree login-check` shows what it has",
+            )
+        if error.status == 404:
+            return Refused(
+                error,
+                f"not found on {server}: {self._named()}",
+                "are they spelled as in their addresses, and may the token see them?",
+            )
+        return Refused(error, f"{server} refused ({error.status}): {error.detail}", "")
+
+    def _named(self) -> str:
+        parts: list[str] = []
+        version = getattr(self._args, "version", None) or getattr(self._args, "release", None)
+        if version:
+            parts.append(f"release {version!r}")
+        if self._api is not None:
+            parts.append(f"organization {self._api.organization!r}")
+            parts.extend(f"project {project!r}" for project in self._api.projects)
+        return ", ".join(parts) or "the address"
+
+    def _out_of_reach(self, error: Unreachable) -> OutOfReach:
+        url = self.connection.url
+        return OutOfReach(
+            error,
+            f"{url.text} does not answer: {error}",
+            f"the address comes from {url.origin.where}; is it right, and does the server run?",
+        )
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Return the settings that a command's flags and the surroundings make together."""
+    flags: dict[str, str] = {}
+    for name, attribute in (
+        ("url", "server_url"),
+        ("token", "auth_token"),
+        ("org", "org"),
+        ("release", "release"),
+    ):
+        value = getattr(args, attribute, None)
+        if value:
+            flags[name] = value
+    if getattr(args, "headers", None):
+        flags["header"] = "\n".join(args.headers)
+    if getattr(args, "projects", None):
+        flags["project"] = "\n".join(checked_slug(slug, "project") for slug in args.projects)
+    if getattr(args, "timeout", None):
+        flags["timeout"] = str(args.timeout)
+    return settings_module.resolve(flags)
+
+
+def policy_of(settings: Settings) -> RetryPolicy:
+    """Return how often and how long to try, as the settings say."""
+    default = RetryPolicy()
+    retries = settings.get("retries")
+    timeout = settings.get("timeout")
+    return RetryPolicy(
+        retries=default.retries if retries is None else int(_number(retries, "retries")),
+        budget=default.budget if timeout is None else _number(timeout, "timeout"),
+        conflict_budget=default.conflict_budget
+        if timeout is None
+        else min(default.conflict_budget, _number(timeout, "timeout")),
+    )
+
+
+def user_agent(settings: Settings) -> str:
+    """Return our name, with the pipeline that runs us when it says so."""
+    pipeline = settings.text("pipeline")
+    if pipeline is None or not pipeline.isascii() or not pipeline.isprintable():
+        return USER_AGENT
+    return f"{USER_AGENT} {pipeline}"
+
+
+def release_name(args: argparse.Namespace, text: str) -> str:
+    """Return a valid release name; InvalidRelease, exit code 2, says what is wrong with it."""
+    release = Release.parse(text, setting="VERSION")
+    if release.raw != text:
+        output.note(args, f"note: blanks around the release name are cut: {release.raw!r}")
+    return release.raw
+
+
+def chosen_release(args: argparse.Namespace, settings: Settings) -> str:
+    """Return the release of `-r`, else of the environment; UsageFailure when there is none."""
+    for value in settings.all("release"):
+        try:
+            return Release.parse(value.text, setting=value.origin.where).raw
+        except InvalidRelease as error:
+            if value.origin.where == "--release":
+                raise
+            output.warn(f"{value.origin.where} is ignored: {error}")
+    raise UsageFailure(
+        "a release is required",
+        code="missing_release",
+        remedy="give -r VERSION, or set CRASHFREE_RELEASE or SENTRY_RELEASE",
+    )
+
+
+def _number(value: Value, name: str) -> float:
+    try:
+        number = float(value.text)
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number < 1e9:
+        raise Failure(
+            f"{value.origin.where}: {value.text!r} is no number for {name}",
+            code="configuration",
+            exit_code=2,
+        )
+    return number
