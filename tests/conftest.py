@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support.clock import FakeClock
@@ -10,3 +13,24 @@ from tests.support.clock import FakeClock
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+@pytest.fixture(autouse=True)
+def strict_boundary() -> Iterator[None]:
+    """Let errors of our own pass the boundary: a test must see them."""
+    from crashfree._client import guard
+
+    guard.set_strict(True)
+    yield
+    guard.set_strict(False)
+
+
+@pytest.fixture(autouse=True)
+def no_variables_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Keep a release, a DSN or a spool of this machine out of the tests."""
+    for name in list(os.environ):
+        if name.startswith(("CRASHFREE_", "SENTRY_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CRASHFREE_SPOOL_DIR", str(tmp_path_factory.getbasetemp() / "spool"))

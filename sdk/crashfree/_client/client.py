@@ -1,0 +1,524 @@
+"""The client: takes what happened, hands it on, ends in order. Owns its parts, reads no globals.
+
+Threads: any, for every method; from signal handlers and finalizers too. Fork: `forget` in the
+child. Shutdown order (`close`): application session ended, aggregates taken, client report taken,
+worker drained, leftovers to the spool, run lock released; one deadline for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+from crashfree._capture.feedback import feedback_items
+from crashfree._capture.scope import Scope
+from crashfree._client.assembly import Sessions, assemble
+from crashfree._client.options import Options
+from crashfree._client.pipeline import Pipeline, Report
+from crashfree._delivery.discards import Discards
+from crashfree._delivery.statistics import NO_STATISTICS, Statistics
+from crashfree._delivery.transport import ForkAware, Reporting, Transport
+from crashfree._ground import env, forkgate, log
+from crashfree._ground.clock import SYSTEM_CLOCK, Clock
+from crashfree._protocol.envelope import Envelope
+from crashfree._protocol.items import Item, session_item, sessions_item
+from crashfree._sessions.postmortem import Ending
+from crashfree._sessions.requests import RequestSession
+from crashfree.types import (
+    Breadcrumb,
+    Event,
+    EventProcessor,
+    Hint,
+    Level,
+    Mechanism,
+    Request,
+    SessionUpdate,
+)
+
+
+class Running(Protocol):
+    """What a client wants to know of the unit in which something happened."""
+
+    @property
+    def session(self) -> RequestSession:
+        """The unit's session."""
+        ...
+
+    def request(self) -> Request | None:
+        """The request that is being served."""
+        ...
+
+
+class Client:
+    """One program's connection to release health.
+
+    `transport` replaces HTTP, several make a copy for each; `clock` is for tests. `init` makes a
+    client and puts it in charge of the process; one made here by hand stands for itself, with its
+    own thread, and neither hooks nor signals.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_application_mode",
+        "_clock",
+        "_parts",
+        "_pipeline",
+        "closed",
+        "counting",
+    )
+    closed: bool
+    """Whether `close` was called; everything else does nothing from then on."""
+    counting: bool
+    """Whether units were begun in this process, so that their counts go out by and by."""
+    _clock: Clock
+    _pipeline: Pipeline
+    _application_mode: bool
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        transport: Transport | Sequence[Transport] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.closed = False
+        self._clock = clock
+        transports = (
+            None
+            if transport is None
+            else tuple(transport)
+            if isinstance(transport, Sequence)
+            else (transport,)
+        )
+        self._parts = assemble(
+            options,
+            transports=transports,
+            clock=clock,
+            environ=env.environ() if environ is None else environ,
+            emit=self._emit,
+        )
+        self._pipeline = self._parts.pipeline
+        self._application_mode = options.session_mode != "request"
+        self.counting = False
+
+    @property
+    def options(self) -> Options:
+        """What it was told, immutable; `release_source` says where the release came from."""
+        return self._parts.options
+
+    @property
+    def transport(self) -> Transport:
+        """What carries its envelopes away."""
+        return self._parts.transport
+
+    @property
+    def discards(self) -> Discards:
+        """The counts of what was dropped."""
+        return self._parts.discards
+
+    @property
+    def sessions(self) -> Sessions:
+        """The sessions of the process and of its units; inert without a release."""
+        return self._parts.sessions
+
+    @property
+    def previous_run(self) -> Ending | None:
+        """How the run before this one ended; None when it is not known (yet)."""
+        autopsy = self._parts.autopsy
+        return None if autopsy is None else autopsy.previous_run
+
+    @property
+    def application_mode(self) -> bool:
+        """Whether the process is one session; else it serves units of work."""
+        return self._application_mode
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Look after what earlier runs left and, in application mode, begin a session."""
+        parts = self._parts
+        if parts.autopsy is not None and self._application_mode:
+            parts.worker.submit(self._adopt)
+        if self._application_mode:
+            parts.sessions.application.begin()
+
+    def serves_units(self) -> None:
+        """Note that this process serves units of work: an unsent process session is taken back.
+
+        Source: sessions.md section 2 (one process should use one mode).
+        """
+        if not self._application_mode or self._parts.options.session_mode == "application":
+            return
+        if self._parts.sessions.application.withdraw():
+            self._application_mode = False
+
+    def start_counting(self) -> None:
+        """Send the counts of units by and by, from the first unit of this process on.
+
+        Not before: a pre-forking master stays without a thread.
+        """
+        self.counting = True
+        self.serves_units()
+        parts = self._parts
+        if parts.aggregator is None or self.closed:
+            return
+        parts.worker.submit(self._adopt)
+        parts.worker.every(parts.options.session_flush_interval, self._tick)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Send what is waiting; True when nothing was left, False at the deadline.
+
+        `timeout` in seconds; None: `shutdown_timeout`; 0: do not wait.
+        """
+        if self.closed:
+            return True
+        parts = self._parts
+        timeout = parts.options.shutdown_timeout if timeout is None else max(0.0, timeout)
+        deadline = self._clock.monotonic() + timeout
+        parts.sessions.application.announce()
+        parts.worker.submit(self._send_aggregates)
+        done = parts.worker.flush(timeout)
+        return parts.transport.flush(self._left(deadline)) and done
+
+    def close(self, timeout: float | None = None) -> bool:
+        """End the session, send what is waiting, release everything. Idempotent.
+
+        `timeout` in seconds; None: `shutdown_timeout`; 0: what is on disk is enough.
+        """
+        if self.closed:
+            return True
+        self.closed = True
+        parts = self._parts
+        timeout = parts.options.shutdown_timeout if timeout is None else max(0.0, timeout)
+        deadline = self._clock.monotonic() + timeout
+        parts.sessions.application.close()
+        parts.worker.submit(self._send_aggregates)
+        done = parts.worker.flush(timeout)
+        done = parts.transport.close(self._left(deadline)) and done
+        done = parts.worker.close(self._left(deadline)) and done
+        self._release()
+        return done
+
+    def abandon(self) -> None:
+        """Close a client that never came into use, without a word to anybody."""
+        self.closed = True
+        parts = self._parts
+        parts.sessions.application.withdraw()
+        parts.transport.close(0.0)
+        parts.worker.close(0.0)
+        self._release()
+
+    def before_fork(self) -> None:
+        """Wait, a moment at most, until no import of ours is half-way. Before `fork`."""
+        forkgate.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on. After `fork`, in the parent."""
+        forkgate.after_fork_in_parent()
+
+    def forget(self) -> None:
+        """Drop, uncounted, everything that belongs to the parent. After `fork`, in the child."""
+        forkgate.after_fork_in_child()
+        self.counting = False
+        parts = self._parts
+        parts.worker.forget()
+        parts.discards.forget()
+        if isinstance(parts.transport, ForkAware):
+            parts.transport.forget()
+        parts.sessions.forget()
+        if parts.fault_file is not None:
+            parts.fault_file.forget()
+
+    def stats(self) -> Statistics:
+        """Return what was queued, sent, spooled and dropped so far."""
+        transport = self._parts.transport
+        if isinstance(transport, Reporting):
+            return transport.stats()
+        return NO_STATISTICS._replace(dropped=self._parts.discards.totals())
+
+    def give_consent(self) -> None:
+        """Let go what `require_consent` holds back."""
+        if self._parts.consent is not None:
+            self._parts.consent.give()
+
+    def revoke_consent(self) -> None:
+        """Hold everything back again."""
+        if self._parts.consent is not None:
+            self._parts.consent.revoke()
+
+    # --- events -------------------------------------------------------------------------------
+
+    def capture_exception(
+        self,
+        error: BaseException,
+        *,
+        mechanism: Mechanism | None = None,
+        level: Level | None = None,
+        hint: Hint | None = None,
+        scopes: tuple[Scope, ...] = (),
+        unit: Running | None = None,
+    ) -> str | None:
+        """Capture an exception; returns the event's id, None when it was dropped.
+
+        `mechanism` None: the program handled it. `scopes` less specific first; `unit` None: it
+        happened in no unit of work.
+        """
+        if self.closed or log.inside.get():
+            return None
+        report = self._pipeline.exception(
+            error,
+            mechanism=mechanism,
+            level=level,
+            hint=hint,
+            scopes=_with_request(scopes, unit),
+            where=unit,
+        )
+        return self._submit(report, scopes, unit)
+
+    def capture_message(
+        self,
+        message: str,
+        level: Level = "info",
+        *,
+        hint: Hint | None = None,
+        scopes: tuple[Scope, ...] = (),
+        unit: Running | None = None,
+    ) -> str | None:
+        """Capture a message; returns the event's id, None when it was dropped."""
+        if self.closed or log.inside.get():
+            return None
+        report = self._pipeline.message(
+            message, level, hint=hint, scopes=_with_request(scopes, unit)
+        )
+        return self._submit(report, scopes, unit)
+
+    def capture_event(
+        self,
+        event: Event | Mapping[str, Any],
+        hint: Hint | None = None,
+        *,
+        scopes: tuple[Scope, ...] = (),
+        unit: Running | None = None,
+    ) -> str | None:
+        """Capture an event that the program made; returns its id, None when it was dropped."""
+        if self.closed or log.inside.get():
+            return None
+        report = self._pipeline.event(event, hint, scopes=_with_request(scopes, unit), where=unit)
+        return self._submit(report, scopes, unit)
+
+    def capture_feedback(
+        self,
+        message: str,
+        *,
+        name: str | None = None,
+        email: str | None = None,
+        url: str | None = None,
+        event_id: str | None = None,
+        scopes: tuple[Scope, ...] = (),
+    ) -> str | None:
+        """Send what a user says; returns the feedback's id."""
+        if self.closed:
+            return None
+        made = feedback_items(
+            message,
+            name=name,
+            email=email,
+            url=url,
+            event_id=event_id,
+            settings=self._parts.capture_settings,
+            scopes=scopes,
+        )
+        self._parts.transport.submit(Envelope.of(made.items, event_id=made.event_id))
+        return made.event_id
+
+    def add_breadcrumb(
+        self,
+        crumb: Breadcrumb,
+        hint: Mapping[str, Any] | None = None,
+        *,
+        scope: Scope,
+    ) -> None:
+        """Keep `crumb` in `scope`, if `before_breadcrumb` lets it."""
+        options = self._parts.options
+        if self.closed or log.inside.get():
+            return
+        if options.before_breadcrumb is not None:
+            kept = self._asked(options.before_breadcrumb, crumb, hint or {})
+            if kept is None:
+                return
+            crumb = kept
+        scope.add_breadcrumb(crumb, limit=options.max_breadcrumbs)
+
+    def add_processor(self, processor: EventProcessor) -> None:
+        """Let `processor` see every event."""
+        self._pipeline.add_processor(processor)
+
+    def remove_processor(self, processor: EventProcessor) -> None:
+        """Take it out again."""
+        self._pipeline.remove_processor(processor)
+
+    # --- sessions -----------------------------------------------------------------------------
+
+    def identify(self, user: Mapping[str, Any] | None) -> None:
+        """Say who uses the program; counts when the session is not announced yet."""
+        self._parts.sessions.application.identify(user)
+
+    def start_session(self) -> None:
+        """Begin an application session; a running one is ended first."""
+        if not self.closed:
+            self._application_mode = True
+            self._parts.sessions.application.start()
+
+    def end_session(
+        self, status: Literal["exited", "crashed", "abnormal", "unhandled"] | None = None
+    ) -> None:
+        """End the application session; None: as it went."""
+        self._parts.sessions.application.end(status)
+
+    def pause_sessions(self) -> None:
+        """End the session, begin none by itself."""
+        self._parts.sessions.application.pause()
+
+    def resume_sessions(self) -> None:
+        """Go on after `pause_sessions`."""
+        if not self.closed:
+            self._parts.sessions.application.resume()
+
+    def enter_background(self) -> None:
+        """Note that the user has left."""
+        self._parts.sessions.application.enter_background()
+
+    def enter_foreground(self) -> None:
+        """Note that the user is back."""
+        if not self.closed:
+            self._parts.sessions.application.enter_foreground()
+
+    def navigate(self, name: str) -> None:
+        """Note that the user went to another view."""
+        if not self.closed:
+            self._parts.sessions.application.navigate(name)
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def witness(self, error: Exception, place: str) -> None:
+        """Count an error of our own that stopped at a boundary."""
+        self._parts.discards.record("internal_sdk_error", "default")
+
+    def _submit(
+        self, report: Report, scopes: tuple[Scope, ...], unit: Running | None
+    ) -> str | None:
+        parts = self._parts
+        update = self._account(report, unit)
+        for discard, quantity in report.discards:
+            parts.discards.record(discard.reason, discard.category, quantity)
+        if report.item is None:
+            if update is not None:
+                self._emit(update)
+            return None
+        items: list[Item] = [report.item, *report.attachments]
+        if update is not None:
+            items.append(session_item(update))
+        accepted = parts.transport.submit(Envelope.of(items, event_id=report.event_id))
+        if update is not None:
+            self._told(update, accepted)
+        for scope in scopes[1:2]:
+            scope.last_event_id = report.event_id
+        return report.event_id
+
+    def _account(self, report: Report, unit: Running | None) -> SessionUpdate | None:
+        if report.verdict == "none":
+            return None
+        if unit is not None:
+            unit.session.account(report.verdict, counted=report.duplicate)
+            return None
+        return self._parts.sessions.application.account(report.verdict, counted=report.duplicate)
+
+    def _emit(self, update: SessionUpdate) -> bool:
+        parts = self._parts
+        accepted = parts.transport.submit(Envelope.of([session_item(update)]))
+        if accepted:
+            # Behind the send, so that the journal learns of what is really out.
+            parts.worker.submit(lambda: parts.sessions.application.delivered(update))
+        return accepted
+
+    def _told(self, update: SessionUpdate, accepted: bool) -> None:
+        parts = self._parts
+        if accepted:
+            parts.worker.submit(lambda: parts.sessions.application.delivered(update))
+        else:
+            parts.sessions.application.refused(update)
+
+    def _send_aggregates(self) -> None:
+        parts = self._parts
+        aggregator = parts.aggregator
+        batch = None if aggregator is None else aggregator.take()
+        if aggregator is None or batch is None:
+            return
+        # One envelope, so that it is taken or refused as a whole.
+        items = [sessions_item(payload) for payload in batch.payloads]
+        if parts.transport.submit(Envelope.of(items)):
+            parts.worker.submit(lambda: aggregator.settle(batch))
+        else:
+            aggregator.give_back(batch)
+
+    def _tick(self) -> None:
+        self._send_aggregates()
+        # A sibling worker may have died since.
+        self._adopt()
+
+    def _adopt(self) -> None:
+        autopsy = self._parts.autopsy
+        if autopsy is not None:
+            autopsy.perform()
+
+    def _asked(
+        self,
+        callback: Callable[[Breadcrumb, Mapping[str, Any]], Breadcrumb | None],
+        crumb: Breadcrumb,
+        hint: Mapping[str, Any],
+    ) -> Breadcrumb | None:
+        token = log.inside.set(True)
+        try:
+            return callback(crumb, hint)
+        except Exception as error:  # noqa: BLE001 -- user code; a crumb whose filter failed is dropped
+            log.warning(
+                f"before_breadcrumb raised {type(error).__name__}: {error}; the crumb is dropped",
+                key="before_breadcrumb",
+            )
+            return None
+        finally:
+            log.inside.reset(token)
+
+    def _release(self) -> None:
+        parts = self._parts
+        if parts.aggregator is not None:
+            parts.aggregator.close()
+        if parts.fault_file is not None:
+            parts.fault_file.disable()
+        for spool in parts.spools:
+            spool.close()
+
+    def _left(self, deadline: float) -> float:
+        return max(0.0, deadline - self._clock.monotonic())
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _with_request(scopes: tuple[Scope, ...], unit: Running | None) -> tuple[Scope, ...]:
+    request = None if unit is None else unit.request()
+    if request is None:
+        return scopes
+    carrier = Scope()
+    carrier.set_request(request)
+    return (*scopes[:2], carrier, *scopes[2:])

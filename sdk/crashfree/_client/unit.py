@@ -1,0 +1,304 @@
+"""A unit of work: one request, one task, one connection, from its first to its last byte.
+
+It owns an isolation scope (made only when somebody writes to it) and a session, and ends once.
+Work may run in segments, on any thread: a WSGI body is produced long after the callable returned,
+an ASGI task is resumed by whoever is there. Cost counts here: no generator context managers, no
+lock, nothing allocated that a request that goes well does not need.
+
+Threads: a segment belongs to one thread at a time; `crash` and `end` may come from any.
+Fork: the child's copy of a unit counts nothing. Source: sessions.md section 3.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import Token
+from types import TracebackType
+
+from typing_extensions import Self
+
+from crashfree._capture.scope import Scope
+from crashfree._client import current, guard
+from crashfree._client.client import Client
+from crashfree._sessions.requests import NO_SESSION, RequestSession
+from crashfree.types import Mechanism, Request, User
+
+_Tokens = tuple[
+    "Token[current.RunningUnit | None]", "Token[Scope | None]", "Token[Scope | None] | None"
+]
+
+RequestSource = Callable[[], "Request | None"]
+
+
+class Unit:
+    """One unit of work. Context manager around all of it, or begun here and run in segments."""
+
+    __slots__ = (
+        "__weakref__",
+        "_client",
+        "_current",
+        "_parent",
+        "_request",
+        "_scope",
+        "_tokens",
+        "mechanism",
+        "session",
+    )
+    _client: Client
+    _parent: Scope
+    _scope: Scope | None
+    _current: Scope | None
+    _request: RequestSource | None
+    _tokens: list[_Tokens]
+    session: RequestSession
+    mechanism: str
+
+    def __init__(self, client: Client, session: RequestSession, mechanism: str) -> None:
+        self._client = client
+        self.session = session
+        self.mechanism = mechanism
+        self._parent = current.process_scope()
+        self._scope = None
+        self._current = None
+        self._request = None
+        self._tokens = []
+
+    @property
+    def client(self) -> Client:
+        """The client it counts for, also after another one was made."""
+        return self._client
+
+    @property
+    def scope(self) -> Scope:
+        """The isolation scope of this unit; a copy of the process's, made at first need."""
+        scope = self._scope
+        if scope is None:
+            scope = self._scope = self._parent.fork()
+        return scope
+
+    def peek_scope(self) -> Scope:
+        """The scope that applies, without making one."""
+        return self._parent if self._scope is None else self._scope
+
+    def set_request(self, source: RequestSource) -> None:
+        """Say how to find out which request is being served; asked only when an event is made."""
+        self._request = source
+
+    def request(self) -> Request | None:
+        """Return the request that is being served; None when nobody said."""
+        return None if self._request is None else self._request()
+
+    def set_transaction(self, name: str) -> None:
+        """Name the route (its template, not the path) that this unit serves."""
+        self.scope.set_transaction(name)
+
+    def set_user(self, user: User | None) -> None:
+        """Say who is served; known before the end, it counts in crash-free users."""
+        self.scope.set_user(user)
+
+    def segment(self) -> Segment:
+        """Return a context manager: inside it, this thread or task works for this unit."""
+        return Segment(self)
+
+    def crash(self, error: BaseException, *, mechanism: str | None = None) -> str | None:
+        """Report an error that left the unit; returns the event's id, None when none was made.
+
+        How a unit ends by will (Ctrl-C, a client that went away, a cancelled task, exit with
+        status 0) is no crash and makes no event. Does not end the unit.
+        """
+        return _crash(self, error, mechanism or self.mechanism)
+
+    def fail(self) -> None:
+        """Count the unit as crashed without an error to show (a status in `crashed_statuses`)."""
+        self.session.account("crashed")
+
+    def answered(self, status: int) -> None:
+        """Say which HTTP status was sent; some may count as crashes by `crashed_statuses`."""
+        if status in self._client.options.crashed_statuses:
+            self.session.account("crashed")
+
+    def end(self) -> None:
+        """End the unit and count its session. Idempotent."""
+        _end(self)
+
+    def enter(self) -> None:
+        """Work for this unit from here on, in this context."""
+        # A block of isolation_scope() around the whole unit must not hide the unit's own scope.
+        isolation = current.enter_isolation(None) if current.isolated() else None
+        self._tokens.append(
+            (current.enter_unit(self), current.enter_current(self._current), isolation)
+        )
+
+    def leave(self) -> None:
+        """Stop working for this unit in this context."""
+        if not self._tokens:
+            return
+        unit_token, scope_token, isolation = self._tokens.pop()
+        self._current = current.innermost()
+        if isolation is not None:
+            current.leave_isolation(isolation)
+        current.leave_current(scope_token)
+        current.leave_unit(unit_token)
+
+    def __enter__(self) -> Self:
+        self.enter()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.crash(error)
+        self.leave()
+        self.end()
+
+
+class JoinedUnit:
+    """The running unit, seen by a framework nested in the one that began it.
+
+    Everything reaches the unit, but its end: that belongs to whoever began it.
+    """
+
+    __slots__ = ("_unit",)
+    _unit: Unit
+
+    def __init__(self, unit: Unit) -> None:
+        self._unit = unit
+
+    @property
+    def client(self) -> Client:
+        return self._unit.client
+
+    @property
+    def scope(self) -> Scope:
+        return self._unit.scope
+
+    @property
+    def session(self) -> RequestSession:
+        return self._unit.session
+
+    @property
+    def mechanism(self) -> str:
+        return self._unit.mechanism
+
+    def set_request(self, source: RequestSource) -> None:
+        # A framework nested in the first one knows more of the request: its parsed body.
+        self._unit.set_request(source)
+
+    def set_transaction(self, name: str) -> None:
+        self._unit.set_transaction(name)
+
+    def set_user(self, user: User | None) -> None:
+        self._unit.set_user(user)
+
+    def segment(self) -> Segment:
+        return self._unit.segment()
+
+    def crash(self, error: BaseException, *, mechanism: str | None = None) -> str | None:
+        return self._unit.crash(error, mechanism=mechanism)
+
+    def fail(self) -> None:
+        self._unit.fail()
+
+    def answered(self, status: int) -> None:
+        """Left to the framework that sends the answer."""
+
+    def end(self) -> None:
+        """Left to whoever began the unit."""
+
+    def enter(self) -> None:
+        self._unit.enter()
+
+    def leave(self) -> None:
+        self._unit.leave()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """An error on its way out is reported where it leaves the unit."""
+
+
+AnyUnit = Unit | JoinedUnit
+
+
+class Segment:
+    """A stretch of work for a unit. Slotted: a generator context manager costs ten times more."""
+
+    __slots__ = ("_unit",)
+    _unit: Unit
+
+    def __init__(self, unit: Unit) -> None:
+        self._unit = unit
+
+    def __enter__(self) -> None:
+        self._unit.enter()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._unit.leave()
+
+
+def unit(*, mechanism: str, session: bool = True) -> AnyUnit:
+    """Begin a unit of work for the client of the moment; see `Kit.unit`."""
+    return begin_unit(current.client(), mechanism, session=session)
+
+
+def begin_unit(client: Client, mechanism: str, *, session: bool = True) -> AnyUnit:
+    """Begin a unit for `client`, or join the one that this context already works for."""
+    running = current.unit()
+    if isinstance(running, Unit) and running.client is client:
+        return JoinedUnit(running)
+    if not session:
+        return Unit(client, NO_SESSION, mechanism)
+    if not client.counting:
+        _start_counting(client)
+    return Unit(client, client.sessions.requests.begin(), mechanism)
+
+
+@guard.boundary(None)
+def _start_counting(client: Client) -> None:
+    client.start_counting()
+
+
+@guard.boundary(None)
+def _crash(unit: Unit, error: BaseException, mechanism: str) -> str | None:
+    if ends_by_will(error):
+        return None
+    how: Mechanism = {"type": mechanism, "handled": False}
+    return unit.client.capture_exception(error, mechanism=how, scopes=_scopes(unit), unit=unit)
+
+
+@guard.boundary(None)
+def _end(unit: Unit) -> None:
+    scope = unit.peek_scope()
+    user: Mapping[str, object] | None = scope.user
+    unit.session.end(user)
+
+
+def _scopes(unit: Unit) -> tuple[Scope, ...]:
+    innermost = current.innermost() if current.unit() is unit else None
+    base = (current.global_scope(), unit.scope)
+    return base if innermost is None else (*base, innermost)
+
+
+def ends_by_will(error: BaseException) -> bool:
+    """Return whether this is how a unit stops on purpose: nothing went wrong in the program."""
+    if isinstance(error, Exception):
+        return False
+    if isinstance(error, SystemExit):
+        return error.code in (None, 0)
+    # KeyboardInterrupt, GeneratorExit (the client left), asyncio.CancelledError, trio.Cancelled.
+    return True

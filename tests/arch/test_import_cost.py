@@ -1,0 +1,68 @@
+"""Importing costs next to nothing, counted in modules: those do not depend on the machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+FORBIDDEN_AT_IMPORT = {
+    "urllib3", "ssl", "logging", "asyncio", "dataclasses", "inspect", "email", "http", "json", "re",
+    "enum", "typing_extensions", "subprocess", "importlib.metadata", "uuid", "random", "platform",
+}  # fmt: skip
+FORBIDDEN_AT_INIT = {
+    "urllib3", "ssl", "certifi", "email", "http", "asyncio", "dataclasses", "inspect", "subprocess",
+    "importlib.metadata", "uuid", "random", "logging", "linecache", "traceback", "urllib.parse",
+    "tokenize", "multiprocessing", "concurrent.futures", "sqlite3", "starlette",
+}  # fmt: skip
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that `code` adds to a fresh interpreter that has run site."""
+    script = f"""
+import sys
+before = set(sys.modules)
+{code}
+after = set(sys.modules)
+print(__import__("json").dumps(sorted(after - before)))
+"""
+    # -E, not -I: an editable install is found by a .pth file, which -I would still read, but the
+    # environment of this test run must not be.
+    result = subprocess.run(
+        [sys.executable, "-E", "-c", script], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_import_crashfree_loads_two_small_modules() -> None:
+    loaded = loaded_by("import crashfree")
+    ours = {name for name in loaded if name.partition(".")[0].startswith("crashfree")}
+    assert ours == {"crashfree", "crashfree._version"}
+    assert not loaded & FORBIDDEN_AT_IMPORT
+    assert len(loaded) <= 4, sorted(loaded)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["", "dsn='http://key@127.0.0.1:9/1', release='app@1.0.0', spool=False"],
+    ids=["without a DSN", "with a DSN"],
+)
+def test_init_loads_no_http_no_framework_and_few_modules(arguments: str) -> None:
+    pytest.importorskip("starlette")
+    loaded = loaded_by(f"import crashfree; crashfree.init({arguments})")
+    assert not loaded & FORBIDDEN_AT_INIT, sorted(loaded & FORBIDDEN_AT_INIT)
+    foreign = {name for name in loaded if not name.partition(".")[0].startswith("crashfree")}
+    ours = loaded - foreign
+    assert len(ours) <= 75, sorted(ours)
+    assert len(foreign) <= 45, sorted(foreign)
+
+
+def test_init_starts_no_thread() -> None:
+    loaded_by(
+        "import crashfree, threading; "
+        "crashfree.init('http://key@127.0.0.1:9/1', release='a@1', session_mode='request',"
+        " spool=False); "
+        "assert threading.active_count() == 1, threading.enumerate()"
+    )
