@@ -548,8 +548,8 @@ def _precedence(pre: str | None) -> tuple[bool, tuple[tuple[bool, int, str], ...
 
 
 def _identifier_key(part: str) -> tuple[bool, int, str]:
-    number = _whole(part)
-    return (True, 0, part) if number is None else (False, number, "")
+    # Numbers of any size, without leading zeros: the longer one is the greater one.
+    return (True, 0, part) if part.strip(_DIGITS) else (False, len(part), part)
 
 
 def _sign(a: SortKey, b: SortKey) -> Literal[-1, 0, 1]:

@@ -24,6 +24,16 @@ def trim(text: str) -> str:
     return text.strip(TRIMMED)
 
 
+def what_was_cut(text: str) -> str | None:
+    """Return which characters `trim` cuts from `text`, to be read; None when it cuts none."""
+    left = len(text) - len(text.lstrip(TRIMMED))
+    cut = text[:left] + text[left:][len(trim(text)) :]
+    if not cut:
+        return None
+    kinds = ", ".join(f"U+{ord(each):04X}" for each in dict.fromkeys(cut))
+    return f"{len(cut)} blank character{'' if len(cut) == 1 else 's'} cut off ({kinds})"
+
+
 def lone_surrogate(text: str) -> int | None:
     """Return the index of the first character that cannot be encoded; None when all can."""
     try:
