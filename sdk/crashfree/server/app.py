@@ -1,0 +1,183 @@
+"""The application: which request goes where, and what guards every one of them.
+
+Ingest paths go straight to `Intake`, because they are many; everything else goes through
+Starlette's routes behind three checks: the Host header (against DNS rebinding), the token of the
+management API, and headers that let nothing run in a page.
+
+Threads: the event loop's. Source: ingest.md sections 2.1 and 2.4; releases.md section 4.1.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from crashfree.server import projects_api, releases_minimal, sessions_api
+from crashfree.server.context import Context
+from crashfree.server.endpoint import Problem, answer
+from crashfree.server.intake import Intake
+from crashfree.server.projects import Projects
+from crashfree.server.trouble import Troubles
+
+API: Final = "/api/0/"
+_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self';"
+    " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_GUARDS: Final = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+_READING: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+
+
+class App:
+    """The ASGI application of one server."""
+
+    intake: Intake
+    _context: Context
+    _pages: ASGIApp
+    _troubles: Troubles
+    _started: Callable[[], None]
+    _stopped: Callable[[], None]
+
+    def __init__(
+        self,
+        context: Context,
+        projects: Projects,
+        routes: Sequence[BaseRoute],
+        *,
+        reset: Callable[[Any], None] = lambda scope: None,
+    ) -> None:
+        self._context = context
+        self._troubles = Troubles()
+        self.intake = Intake(context, projects, self._troubles, reset=reset)
+        starlette = Starlette(
+            routes=[*routes], exception_handlers={404: _not_found, 405: _not_allowed}
+        )
+        # The path is matched without its final slash, see `_dispatch`.
+        starlette.router.redirect_slashes = False
+        starlette.state.context = context
+        self._pages = starlette
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if self.intake.owns(scope["path"]):
+                await self.intake(scope, receive, send)
+            else:
+                await self._guarded(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def guarding(message: Any) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                message["headers"] = [*message.get("headers", ()), *_missing(message)]
+            await send(message)
+
+        try:
+            refusal = self._refusal(Request(scope))
+            if refusal is not None:
+                await refusal(scope, receive, guarding)
+                return
+            await self._dispatch(scope, receive, guarding)
+        except Exception as error:
+            number = self._troubles.note(error, scope["path"])
+            if begun:
+                raise
+            body = {"detail": "Internal Error", "errorId": number}
+            await answer(body, 500)(scope, receive, guarding)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if len(path) > 1 and path.endswith("/"):
+            scope = {**scope, "path": path.rstrip("/") or "/"}
+        await self._pages(scope, receive, send)
+
+    def _refusal(self, request: Request) -> Response | None:
+        """Return the answer to a request that may not pass; None when it may."""
+        if not self._host_fits(request.headers.get("host", "")):
+            return Problem(
+                400, "this Host is not ours; see the option that names further hosts"
+            ).response()
+        path = request.scope["path"]
+        if path == API.rstrip("/") or path.startswith(API):
+            return self._token_fault(request.headers.get("authorization"))
+        if request.method not in _READING and not _same_site(request):
+            return Problem(403, "cross-site request").response()
+        return None
+
+    def _host_fits(self, host: str) -> bool:
+        name = host.strip()
+        if name.startswith("["):
+            name = name[1:].partition("]")[0]
+        elif name.count(":") == 1:
+            name = name.partition(":")[0]
+        name = name.lower().rstrip(".")
+        if name == "localhost" or name in self._context.settings.hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def _token_fault(self, authorization: str | None) -> Response | None:
+        if authorization is None:
+            return Problem(401).response()
+        words = authorization.split()
+        if not words or words[0].lower() not in ("bearer", "token"):
+            return Problem(401).response()
+        if len(words) == 1:
+            return Problem(401, "Invalid token header. No credentials provided.").response()
+        if len(words) > 2:
+            return Problem(
+                401, "Invalid token header. Token string should not contain spaces."
+            ).response()
+        given, known = words[1].encode("utf-8", "replace"), self._context.token.encode()
+        if not hmac.compare_digest(given, known):
+            return Problem(401, "Invalid token").response()
+        return None
+
+
+def _missing(message: Any) -> list[tuple[bytes, bytes]]:
+    present = {name.lower() for name, _ in message.get("headers", ())}
+    return [(name, value) for name, value in _GUARDS if name not in present]
+
+
+def _same_site(request: Request) -> bool:
+    """Return whether a writing request comes from one of our own pages."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None and site not in ("same-origin", "none"):
+        return False
+    origin = request.headers.get("origin")
+    return origin is None or origin == str(request.base_url).rstrip("/")
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    return Problem(404, "not found").response()
+
+
+async def _not_allowed(request: Request, error: Exception) -> Response:
+    return Problem(405).response()
+
+
+def routes() -> list[BaseRoute]:
+    """Return every route but the ingest paths."""
+    return [*sessions_api.ROUTES, *projects_api.ROUTES, *releases_minimal.ROUTES]

@@ -1,0 +1,340 @@
+"""Questions to the tables: sessions, users and durations of any range, by any group.
+
+A range is cut into whole days, whole hours and, at its ends, the rows themselves, so that an
+answer is both quick and exact to the microsecond. All queries of one answer must run in one read
+transaction.
+
+Threads: any, each with its own connection. Source: sessions.md sections 5.3 to 5.7.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from crashfree.server import users
+from crashfree.server.health import Counts, Durations, UserCounts
+from crashfree.server.sessions import COLUMNS, KINDS, SessionRow, bucket_flags
+
+HOUR_US: Final = 3_600_000_000
+DAY_US: Final = 24 * HOUR_US
+_SUMS: Final = ", ".join(f"sum({column})" for column in COLUMNS)
+_COLUMN_OF_ROW: Final = (
+    "CASE status WHEN 'crashed' THEN 2 WHEN 'abnormal' THEN 3 WHEN 'unhandled' THEN 4"
+    " WHEN 'ok' THEN errors > 0 WHEN 'exited' THEN errors > 0 ELSE 1 END"
+)
+_IN_MEMORY: Final = 200_000
+
+GroupKey = tuple[int, ...]
+"""Ids of the columns that were grouped by, in the order they were named in."""
+Cell = tuple[GroupKey, int]
+"""A group and the number of an interval."""
+
+
+class Selection(NamedTuple):
+    """Which sessions; None: all."""
+
+    projects: tuple[int, ...]
+    releases: tuple[int, ...] | None = None
+    environments: tuple[int, ...] | None = None
+
+
+class Intervals(NamedTuple):
+    """A range, cut at the multiples of a length; first and last interval may be shorter."""
+
+    start_us: int
+    end_us: int
+    step_us: int
+    origin_us: int
+    """Where the first interval would begin if it were whole."""
+
+    @classmethod
+    def whole(cls, start_us: int, end_us: int) -> Intervals:
+        """One interval."""
+        return cls(start_us, end_us, max(1, end_us - start_us), start_us)
+
+    @classmethod
+    def every(cls, start_us: int, end_us: int, step_us: int) -> Intervals:
+        """Intervals that begin at multiples of `step_us` since the epoch."""
+        return cls(start_us, end_us, step_us, start_us // step_us * step_us)
+
+    @property
+    def starts(self) -> list[int]:
+        """Where the intervals begin, the first one as if it were whole."""
+        return list(range(self.origin_us, self.end_us, self.step_us))
+
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        """Start and end of each, within the range."""
+        return [
+            (max(start, self.start_us), min(start + self.step_us, self.end_us))
+            for start in self.starts
+        ]
+
+    def aligned(self, unit_us: int) -> bool:
+        """Whether every inner bound is a multiple of `unit_us`, so that no unit is cut by one."""
+        if self.origin_us + self.step_us >= self.end_us:
+            return True
+        return self.step_us % unit_us == 0 and self.origin_us % unit_us == 0
+
+
+class _Piece(NamedTuple):
+    table: str
+    unit_us: int
+    start_us: int
+    end_us: int
+
+
+def _pieces(intervals: Intervals) -> Iterator[_Piece]:
+    units = [
+        (table, unit)
+        for table, unit in (("counts_day", DAY_US), ("counts_hour", HOUR_US))
+        if intervals.aligned(unit)
+    ]
+    yield from _cut(intervals.start_us, intervals.end_us, units)
+
+
+def _cut(start: int, end: int, units: Sequence[tuple[str, int]]) -> Iterator[_Piece]:
+    if start >= end:
+        return
+    if not units:
+        yield _Piece("", 1, start, end)
+        return
+    (table, unit), smaller = units[0], units[1:]
+    first, last = -(-start // unit) * unit, end // unit * unit
+    if first >= last:
+        yield from _cut(start, end, smaller)
+        return
+    yield from _cut(start, first, smaller)
+    yield _Piece(table, unit, first, last)
+    yield from _cut(last, end, smaller)
+
+
+def session_counts(
+    db: sqlite3.Connection, selection: Selection, intervals: Intervals, group: Sequence[str] = ()
+) -> dict[Cell, Counts]:
+    """Return the counts of every group and interval that has any."""
+    sums: dict[Cell, list[int]] = {}
+    for piece in _pieces(intervals):
+        rows = (
+            _slot_rows(db, selection, intervals, group, piece)
+            if piece.table
+            else _raw_rows(db, selection, intervals, group, piece)
+        )
+        width = len(group)
+        for row in rows:
+            cell = (tuple(row[:width]), row[width])
+            total = sums.get(cell)
+            if total is None:
+                sums[cell] = list(row[width + 1 :])
+            else:
+                for column, count in enumerate(row[width + 1 :]):
+                    total[column] += count
+    return {cell: Counts(*total) for cell, total in sums.items() if any(total)}
+
+
+def _slot_rows(
+    db: sqlite3.Connection,
+    selection: Selection,
+    intervals: Intervals,
+    group: Sequence[str],
+    piece: _Piece,
+) -> Iterator[tuple[int, ...]]:
+    where, values = where_of(selection)
+    columns = "".join(f"{name}, " for name in group)
+    bucket = f"(slot * {piece.unit_us} - {intervals.origin_us}) / {intervals.step_us}"
+    return db.execute(
+        f"SELECT {columns}{bucket} AS bucket, {_SUMS} FROM {piece.table} WHERE {where}"
+        f" AND slot >= ? AND slot < ? GROUP BY {columns}bucket",
+        (*values, piece.start_us // piece.unit_us, piece.end_us // piece.unit_us),
+    )
+
+
+def _raw_rows(
+    db: sqlite3.Connection,
+    selection: Selection,
+    intervals: Intervals,
+    group: Sequence[str],
+    piece: _Piece,
+) -> Iterator[tuple[int, ...]]:
+    where, values = where_of(selection)
+    columns = "".join(f"{name}, " for name in group)
+    bucket = f"(started_us - {intervals.origin_us}) / {intervals.step_us}"
+    span = (*values, piece.start_us, piece.end_us)
+    for *key, column, count in db.execute(
+        f"SELECT {columns}{bucket} AS bucket, {_COLUMN_OF_ROW} AS col, count(*) FROM sessions"
+        f" WHERE {where} AND started_us >= ? AND started_us < ? GROUP BY {columns}bucket, col",
+        span,
+    ):
+        counts = [0, 0, 0, 0, 0]
+        counts[column] = count
+        yield (*key, *counts)
+    yield from db.execute(
+        f"SELECT {columns}{bucket} AS bucket, sum(exited), sum(errored), sum(crashed),"
+        f" sum(abnormal), sum(unhandled) FROM aggregates WHERE {where} AND started_us >= ?"
+        f" AND started_us < ? GROUP BY {columns}bucket",
+        span,
+    )
+
+
+def user_counts(
+    db: sqlite3.Connection,
+    selection: Selection,
+    intervals: Intervals,
+    group: Sequence[str] = (),
+    *,
+    kinds: int = sum(KINDS),
+) -> dict[Cell, UserCounts]:
+    """Return how many different users every group and interval has, of the `kinds` asked for."""
+    counts: dict[Cell, UserCounts] = {}
+    for number, (start, end) in enumerate(intervals.bounds):
+        united: dict[GroupKey, dict[int, users.UserSet]] = {}
+        first_hour, end_hour = -(-start // HOUR_US), end // HOUR_US
+        if first_hour < end_hour:
+            _add_stored(db, selection, group, (first_hour, end_hour), kinds, united)
+            _add_recent(db, selection, group, (first_hour, end_hour), kinds, united)
+            _add_rows(db, selection, group, (start, first_hour * HOUR_US), kinds, united)
+            _add_rows(db, selection, group, (end_hour * HOUR_US, end), kinds, united)
+        else:
+            _add_rows(db, selection, group, (start, end), kinds, united)
+        for key, sets in united.items():
+            counts[key, number] = UserCounts(
+                *(len(sets[kind]) if kind in sets else 0 for kind in KINDS)
+            )
+    return counts
+
+
+_United = dict[GroupKey, dict[int, users.UserSet]]
+
+
+def _set(united: _United, key: GroupKey, kind: int) -> users.UserSet:
+    sets = united.setdefault(key, {})
+    found = sets.get(kind)
+    if found is None:
+        found = sets[kind] = users.UserSet()
+    return found
+
+
+def _add_stored(
+    db: sqlite3.Connection,
+    selection: Selection,
+    group: Sequence[str],
+    hours: tuple[int, int],
+    kinds: int,
+    united: _United,
+) -> None:
+    where, values = where_of(selection)
+    wanted = [kind for kind in KINDS if kinds & kind]
+    columns = "".join(f", {name}" for name in group)
+    for piece in users.cover(*hours):
+        for members, kind, *key in db.execute(
+            f"SELECT members, kind{columns} FROM user_sets WHERE {where} AND level = ?"
+            f" AND slot BETWEEN ? AND ? AND kind IN ({_marks(wanted)})",
+            (*values, piece.level, piece.first, piece.last, *wanted),
+        ):
+            _set(united, tuple(key), kind).add_stored(members)
+
+
+def _add_recent(
+    db: sqlite3.Connection,
+    selection: Selection,
+    group: Sequence[str],
+    hours: tuple[int, int],
+    kinds: int,
+    united: _United,
+) -> None:
+    where, values = where_of(selection)
+    columns = "".join(f", {name}" for name in group)
+    rows = db.execute(
+        f"SELECT user_id, flags{columns} FROM user_recent WHERE {where} AND slot >= ? AND slot < ?",
+        (*values, *hours),
+    )
+    _add_users(rows, kinds, united)
+
+
+def _add_rows(
+    db: sqlite3.Connection,
+    selection: Selection,
+    group: Sequence[str],
+    span: tuple[int, int],
+    kinds: int,
+    united: _United,
+) -> None:
+    if span[0] >= span[1]:
+        return
+    where, values = where_of(selection)
+    columns = "".join(f", {name}" for name in group)
+    rows = db.execute(
+        f"SELECT user_id, status, errors, mechanism{columns} FROM sessions WHERE {where}"
+        " AND started_us >= ? AND started_us < ? AND user_id > 0",
+        (*values, *span),
+    )
+    _add_users(
+        (
+            (user, SessionRow(0, 0, user, status, errors, True, 0, 0, None, mechanism).flags, *key)
+            for user, status, errors, mechanism, *key in rows
+        ),
+        kinds,
+        united,
+    )
+    rows = db.execute(
+        f"SELECT user_id, exited, errored, crashed, abnormal, unhandled{columns} FROM aggregates"
+        f" WHERE {where} AND started_us >= ? AND started_us < ? AND user_id > 0",
+        (*values, *span),
+    )
+    _add_users(
+        ((user, bucket_flags(*counts[:5]), *counts[5:]) for user, *counts in rows), kinds, united
+    )
+
+
+def _add_users(rows: Iterator[tuple[int, ...]], kinds: int, united: _United) -> None:
+    numbers: dict[tuple[GroupKey, int], list[int]] = {}
+    for user, flags, *rest in rows:
+        key = tuple(rest)
+        wanted = flags & kinds
+        while wanted:
+            kind = wanted & -wanted
+            wanted ^= kind
+            numbers.setdefault((key, kind), []).append(user)
+    for (key, kind), found in numbers.items():
+        _set(united, key, kind).add(found)
+
+
+def durations(
+    db: sqlite3.Connection,
+    selection: Selection,
+    intervals: Intervals,
+    group: Sequence[str] = (),
+) -> dict[Cell, Durations]:
+    """Return the durations of the sessions that ended well and told one."""
+    where, values = where_of(selection)
+    columns = "".join(f"{name}, " for name in group)
+    bucket = f"(started_us - {intervals.origin_us}) / {intervals.step_us}"
+    width = len(group)
+    found: dict[Cell, list[int]] = {}
+    for row in db.execute(
+        f"SELECT {columns}{bucket} AS bucket, duration_us FROM sessions WHERE {where}"
+        " AND started_us >= ? AND started_us < ? AND duration_us IS NOT NULL",
+        (*values, intervals.start_us, intervals.end_us),
+    ):
+        found.setdefault((tuple(row[:width]), row[width]), []).append(row[width + 1])
+    return {cell: Durations.of(numbers) for cell, numbers in found.items()}
+
+
+def where_of(selection: Selection) -> tuple[str, list[int]]:
+    """Return the condition of a selection and its values."""
+    parts = [f"project_id IN ({_marks(selection.projects)})"]
+    values = list(selection.projects)
+    for column, chosen in (
+        ("release_id", selection.releases),
+        ("environment_id", selection.environments),
+    ):
+        if chosen is not None:
+            parts.append(f"{column} IN ({_marks(chosen)})")
+            values += chosen
+    return " AND ".join(parts), values
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,94 @@
+"""What one envelope says, as plain values: the hand-over from ingest to store.
+
+Immutable. Instants are microseconds since the epoch where the name ends in `_us`, else seconds.
+
+Threads: any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+TallyKey = tuple[str, str, str]
+"""What is counted (`discarded`, `filtered`, `items`, `refused`, `sessions`), category, reason."""
+
+
+class SessionFact(NamedTuple):
+    """One session update."""
+
+    sid: bytes
+    release: str
+    environment: str
+    did: str | None
+    started_us: int
+    changed_us: int
+    rank: int
+    """Logical clock: the later of two updates has the higher one."""
+    init: bool
+    status: str
+    errors: int
+    duration_us: int | None
+    mechanism: str | None
+
+
+class BucketFact(NamedTuple):
+    """One bucket of aggregates."""
+
+    release: str
+    environment: str
+    did: str | None
+    started_us: int
+    exited: int
+    errored: int
+    crashed: int
+    abnormal: int
+    unhandled: int
+
+
+class EventFact(NamedTuple):
+    """One event; `raw` are its bytes as they came, `payload` what they spell."""
+
+    event_id: str
+    timestamp: float
+    release: str | None
+    environment: str
+    dist: str | None
+    level: str
+    platform: str
+    raw: bytes
+    payload: Mapping[str, Any]
+
+
+class AttachmentFact(NamedTuple):
+    """A file that came with an event; `data` None when bytes are not kept."""
+
+    event_id: str
+    name: str
+    content_type: str | None
+    attachment_type: str
+    size: int
+    data: bytes | None
+
+
+class DocumentFact(NamedTuple):
+    """A feedback or a check-in, kept as it came."""
+
+    kind: str
+    event_id: str | None
+    raw: bytes
+
+
+class Facts(NamedTuple):
+    """Everything that one envelope adds to the database, in one transaction."""
+
+    project_id: int
+    received: float
+    event_id: str | None
+    """What the answer names."""
+    event: EventFact | None
+    sessions: tuple[SessionFact, ...]
+    buckets: tuple[BucketFact, ...]
+    attachments: tuple[AttachmentFact, ...]
+    documents: tuple[DocumentFact, ...]
+    tallies: Mapping[TallyKey, int]
