@@ -1,0 +1,204 @@
+"""`SessionAggregator`: from units of work to `sessions` payloads.
+
+It owns the ledger of this process, opens it when the first unit begins (so a pre-forking master
+that serves nothing has none), and lends what has ended to whoever sends it.
+
+Threads: `turn` any; `take`, `settle` and `give_back` where the client flushes. Fork: the child
+opens a ledger of its own when its first unit begins. Source: sessions.md section 2.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from crashfree._protocol.aggregates import OUTCOMES, to_payloads
+from crashfree._sessions.counts import BEGUN, ENDED, MARKED, record
+from crashfree._sessions.ledger import AnyLedger, Ledger, MemoryLedger
+from crashfree.types import SessionAggregates, SessionAttributes
+
+MINUTE = 60.0
+_NEVER = float("inf")
+_PATIENCE = 1.0
+
+
+class Minute:
+    """A minute and its records, made once, so that counting a unit makes nothing."""
+
+    __slots__ = (
+        "abnormal",
+        "begun",
+        "crashed",
+        "end",
+        "errored",
+        "exited",
+        "ledger",
+        "marked",
+        "start",
+        "unhandled",
+        "users",
+    )
+    ledger: AnyLedger
+    start: float
+    end: float
+    users: bool
+    begun: bytes
+    marked: bytes
+    exited: bytes
+    errored: bytes
+    crashed: bytes
+    abnormal: bytes
+    unhandled: bytes
+
+    def __init__(self, ledger: AnyLedger, start: float, *, users: bool) -> None:
+        self.ledger = ledger
+        self.users = users
+        self.start = start
+        self.end = start + MINUTE
+        number = int(start) // 60
+        self.begun = _word(number, BEGUN)
+        self.marked = _word(number, MARKED)
+        ended = [_word(number, ENDED + index) for index in range(len(OUTCOMES))]
+        self.exited, self.errored, self.crashed, self.abnormal, self.unhandled = ended
+
+    def named(self, word: bytes, user: int) -> bytes:
+        """Return the record `word` with the number of a user in it."""
+        value = int.from_bytes(word, sys.byteorder) | user << 4
+        return value.to_bytes(8, sys.byteorder)
+
+
+def _word(minute: int, code: int) -> bytes:
+    return record(minute, code).to_bytes(8, sys.byteorder)
+
+
+class Batch(NamedTuple):
+    """What goes out with one flush."""
+
+    payloads: list[SessionAggregates]
+    number: int
+    ledger: AnyLedger
+
+
+class AggregatorStatistics(NamedTuple):
+    """Where the units are: begun = alive + waiting + settled."""
+
+    begun: int = 0
+    alive: int = 0
+    waiting: int = 0
+    """Ended and not yet through the transport."""
+    settled: int = 0
+
+
+class SessionAggregator:
+    """Counts units of work per minute, user and outcome."""
+
+    __slots__ = (
+        "_attributes",
+        "_ledger",
+        "_open_ledger",
+        "_opening",
+        "_unhandled_status",
+        "_users",
+        "minute",
+    )
+    minute: Minute
+    """The minute that is going on; `turn` makes the next one."""
+    _ledger: AnyLedger
+    _attributes: SessionAttributes
+    _open_ledger: Callable[[], Ledger | None] | None
+    _unhandled_status: Literal["unhandled", "crashed"]
+    _users: bool
+    _opening: threading.Lock
+
+    def __init__(
+        self,
+        attributes: SessionAttributes,
+        *,
+        open_ledger: Callable[[], Ledger | None] | None = None,
+        users: bool = True,
+        unhandled_status: Literal["unhandled", "crashed"] = "unhandled",
+    ) -> None:
+        self._attributes = attributes
+        self._open_ledger = open_ledger
+        self._unhandled_status = unhandled_status
+        self._users = users
+        self._reset()
+
+    def _reset(self) -> None:
+        self._opening = threading.Lock()
+        self._ledger = MemoryLedger()
+        # Not the file: nothing has begun, and there may be no need for one.
+        self._ledger.forget()
+        self.minute = Minute(self._ledger, 0.0, users=self._users)
+        self.minute.start = _NEVER
+
+    def turn(self, now: float) -> Minute:
+        """Return the minute that `now` lies in. Called for the first unit of each minute."""
+        ledger = self._ledger
+        # Here and not in every `begin`: a fork that bypasses Python's hooks is noticed in time,
+        # because a process that only forks does not begin units.
+        if ledger.pid != os.getpid():
+            ledger.forget()
+            ledger = self._opened()
+        start = now // MINUTE * MINUTE
+        minute = self.minute = Minute(ledger, start, users=self._users)
+        return minute
+
+    def _opened(self) -> AnyLedger:
+        """Return the ledger of this process; the first thread to ask opens it."""
+        held = self._opening.acquire(timeout=_PATIENCE)
+        try:
+            ledger = self._ledger
+            if ledger.pid == os.getpid():
+                return ledger
+            opened = None if self._open_ledger is None or not held else self._open_ledger()
+            self._ledger = MemoryLedger() if opened is None else opened
+            return self._ledger
+        finally:
+            if held:
+                self._opening.release()
+
+    def take(self) -> Batch | None:
+        """Return payloads of all that has ended, on loan until `settle`; None without any."""
+        ledger = self._ledger
+        if ledger.pid != os.getpid():
+            return None
+        loan = ledger.lend()
+        if loan is None:
+            return None
+        payloads = to_payloads(
+            self._attributes, loan.counts, unhandled_status=self._unhandled_status
+        )
+        return Batch(payloads, loan.batch, ledger)
+
+    def settle(self, batch: Batch) -> None:
+        """Note that the transport is done with a batch: sent, on disk, or dropped and counted."""
+        if batch.ledger.pid == os.getpid():
+            batch.ledger.settle(batch.number)
+
+    def give_back(self, batch: Batch) -> None:
+        """Note that the transport refused a batch; the next one has its counts again."""
+        if batch.ledger.pid == os.getpid():
+            batch.ledger.give_back(batch.number)
+
+    def close(self) -> bool:
+        """Remove the ledger if all is told; False: something is left for the next start.
+
+        Units that end later are still counted, for the next start to find.
+        """
+        return self._ledger.pid != os.getpid() or self._ledger.close()
+
+    def forget(self) -> None:
+        """Drop all that belongs to the parent, in a forked child. No I/O."""
+        self._ledger.forget()
+        self._reset()
+
+    def stats(self) -> AggregatorStatistics:
+        """Return where the units are."""
+        if self._ledger.pid != os.getpid():
+            return AggregatorStatistics()
+        books = self._ledger.books()
+        return AggregatorStatistics(books.begun, books.alive, books.waiting, books.settled)
