@@ -46,7 +46,7 @@ class SessionState(NamedTuple):
     announced: bool = False
     """Whether some update has been handed over; the first one carries `init`."""
     pending: bool = False
-    """Whether an error that nobody handled was survived; shown when the session ends."""
+    """Whether an error that nobody handled was survived: an exit becomes unhandled then."""
     ended_at: Mark | None = None
     duration: float | None = None
     mechanism: AbnormalMechanism | None = None
@@ -132,7 +132,6 @@ class SessionState(NamedTuple):
         return self._replace(
             status=status,
             errors=errors,
-            pending=False,
             ended_at=at,
             duration=self.started.elapsed(at),
             mechanism=mechanism,

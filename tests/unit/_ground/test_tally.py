@@ -215,6 +215,17 @@ def test_adding_never_waits_and_taking_waits_a_bounded_time() -> None:
     assert tally.take() == {"a": 1}
 
 
+def test_what_came_late_is_folded_in_by_the_next_call() -> None:
+    """So that the memory for late ones stays small while nobody takes."""
+    tally: Tally[str] = Tally()
+    for _ in range(10):
+        with held(tally):
+            tally.add("a")
+        tally.add("a")
+        assert not tally._late  # pyright: ignore[reportPrivateUsage]
+    assert tally.take() == {"a": 20}
+
+
 def test_a_lock_that_nobody_will_release_is_given_up() -> None:
     """An exception out of a signal handler can strike right after the lock was taken."""
     tally: Tally[str] = Tally()

@@ -138,6 +138,12 @@ def test_the_organization_is_read_from_a_host_that_names_it(host: str, org_id: s
     assert Dsn.parse(f"https://k@{host}/1").org_id == org_id
 
 
+def test_a_secret_may_hold_an_at_sign_and_a_colon() -> None:
+    dsn = Dsn.parse("https://k:a@b:c@host/1")
+    assert (dsn.public_key, dsn.secret_key, dsn.host) == ("k", "a@b:c", "host")
+    assert Dsn.parse(str(dsn)) == dsn
+
+
 def test_equal_texts_make_equal_dsns() -> None:
     assert Dsn.parse("https://k@HOST:443/1?x#y") == Dsn.parse(" HTTPS://k@host/1\n")
     assert Dsn.parse("https://k@host/1") != Dsn.parse("https://k@host/01")

@@ -443,6 +443,15 @@ def test_an_event_stays_when_its_attachments_go() -> None:
     assert left.event_id == EVENT_ID
 
 
+def test_attachments_stay_while_anything_that_they_may_belong_to_does() -> None:
+    feedback = received_item("feedback", {}, b"{}")
+    left, dropped = event_envelope(feedback).without(lambda item: item.type == "event")
+    assert left is not None
+    assert types(left.items) == ["attachment", "feedback"]
+    assert types(dropped) == ["event"]
+    assert left.event_id == EVENT_ID
+
+
 def test_an_attachment_for_an_event_sent_before_stays() -> None:
     envelope = Envelope.of(
         [attachment_item({"filename": "a", "data": b""}), a_session()], event_id=EVENT_ID

@@ -263,8 +263,10 @@ def test_a_received_payload_is_copied_only_when_bytes_are_asked_for() -> None:
     view = item.view
     assert isinstance(view, memoryview)
     assert view.obj is body
-    assert item.payload == b"234"
-    assert isinstance(item.payload, bytes)
+    payload = item.payload
+    assert isinstance(payload, bytes)
+    assert payload == b"234"
+    assert item.payload is payload
 
 
 def test_all_public_makers_of_items_are_functions() -> None:

@@ -418,6 +418,7 @@ def test_the_vectors_are_taken_or_refused(vector: dict[str, Any]) -> None:
         ({"sid": 5}, "sid"),
         ({"sid": SID.replace("-", "_")}, "sid"),
         ({"sid": "7bdbc0e8e9af448cbca07a04b332819"}, "sid"),
+        ({"sid": "7bdbc0e-8e9af-448c-bca0-7a04b3328193"}, "sid"),
         ({"sid": "7bdbc0e8e9af448cbca07a04b332819g"}, "sid"),
         ({"did": 42}, "did"),
         ({"did": ["u"]}, "did"),
