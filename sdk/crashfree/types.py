@@ -1,7 +1,8 @@
 """The words and shapes of the wire, and the callbacks users may give.
 
 Vocabularies are `Literal` strings: they are the wire, so nothing is converted. Payloads are
-TypedDicts: what is sent is what is declared here.
+TypedDicts: what is sent is what is declared here. Required keys stand in a base of their own where
+there are both kinds: `NotRequired` would load typing-extensions, and that inspect, in every program.
 
 Source: wire.md sections 4 to 6, 11.4 and 12; sessions.md sections 1 and 2.
 """
@@ -9,9 +10,7 @@ Source: wire.md sections 4 to 6, 11.4 and 12; sessions.md sections 1 and 2.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
-
-from typing_extensions import NotRequired, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 """What JSON can say."""
@@ -184,50 +183,62 @@ class Hint(TypedDict, total=False):
     attachments: list[Attachment]
 
 
-class Attachment(TypedDict):
-    """A file that goes with an event."""
-
+class _File(TypedDict):
     filename: str
     data: bytes
-    content_type: NotRequired[str]
-    attachment_type: NotRequired[str]
 
 
-class SessionAttributes(TypedDict):
+class Attachment(_File, total=False):
+    """A file that goes with an event."""
+
+    content_type: str
+    attachment_type: str
+
+
+class _Released(TypedDict):
+    release: str
+
+
+class SessionAttributes(_Released, total=False):
     """What a session belongs to; never changes while it lives."""
 
-    release: str
-    environment: NotRequired[str]
-    ip_address: NotRequired[str]
-    user_agent: NotRequired[str]
+    environment: str
+    ip_address: str
+    user_agent: str
 
 
-class SessionUpdate(TypedDict):
-    """Payload of a `session` item: the whole state of one session."""
-
+class _Session(TypedDict):
     sid: str
     started: str
     attrs: SessionAttributes
-    did: NotRequired[str]
-    seq: NotRequired[int]
-    timestamp: NotRequired[str]
-    init: NotRequired[bool]
-    duration: NotRequired[float]
-    status: NotRequired[SessionStatus]
-    errors: NotRequired[int]
-    abnormal_mechanism: NotRequired[AbnormalMechanism]
 
 
-class SessionBucket(TypedDict):
+class SessionUpdate(_Session, total=False):
+    """Payload of a `session` item: the whole state of one session."""
+
+    did: str
+    seq: int
+    timestamp: str
+    init: bool
+    duration: float
+    status: SessionStatus
+    errors: int
+    abnormal_mechanism: AbnormalMechanism
+
+
+class _Minute(TypedDict):
+    started: str
+
+
+class SessionBucket(_Minute, total=False):
     """Counts of one minute (and of one user, where users are counted)."""
 
-    started: str
-    did: NotRequired[str]
-    exited: NotRequired[int]
-    errored: NotRequired[int]
-    crashed: NotRequired[int]
-    abnormal: NotRequired[int]
-    unhandled: NotRequired[int]
+    did: str
+    exited: int
+    errored: int
+    crashed: int
+    abnormal: int
+    unhandled: int
 
 
 class SessionAggregates(TypedDict):
