@@ -10,6 +10,7 @@ Source: wire.md section 12.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from crashfree._ground import log
@@ -24,21 +25,29 @@ Later = Callable[[Callable[[], None]], bool]
 class Discards:
     """Reasons × categories.
 
-    `on_drop` is user code: it runs through `later` (the worker), never inside the code that
-    dropped, and its errors go no further. Without `later` it runs at once.
+    `on_drop` is user code: it runs through `later` (the worker) or in `tell`, never inside the
+    code that dropped, and its errors go no further. Without `later` it runs at once.
     """
 
-    __slots__ = ("_later", "_on_drop", "_report", "_totals")
+    __slots__ = ("_later", "_on_drop", "_on_first", "_report", "_totals", "_untold")
     _report: Tally[tuple[DiscardReason, DataCategory]]
     _totals: Tally[tuple[DiscardReason, DataCategory]]
     _on_drop: OnDrop | None
     _later: Later | None
+    _untold: deque[tuple[DiscardReason, DataCategory, int]]
+    _on_first: Callable[[], None] | None
 
     def __init__(self, on_drop: OnDrop | None = None, *, later: Later | None = None) -> None:
         self._report = Tally()
         self._totals = Tally()
         self._on_drop = on_drop
         self._later = later
+        self._untold = deque()
+        self._on_first = None
+
+    def notify(self, on_first: Callable[[], None]) -> None:
+        """Call `on_first` at each loss, so that a report is sent although nothing else is."""
+        self._on_first = on_first
 
     def record(self, reason: DiscardReason, category: DataCategory, quantity: int = 1) -> None:
         """Count a loss of `quantity`; a quantity of 0 or less is nothing."""
@@ -49,8 +58,24 @@ class Discards:
         self._totals.add(key, quantity)
         if log.debugging():
             log.debug(f"dropped {quantity} {category}: {reason}")
+        if self._on_first is not None:
+            self._on_first()
         if self._on_drop is not None:
-            self._tell(self._on_drop, reason, category, quantity)
+            self._untold.append((reason, category, quantity))
+            if self._later is None or not self._later(self.tell):
+                self.tell()
+
+    def tell(self) -> None:
+        """Call `on_drop` for each loss it was not told of yet."""
+        while self._on_drop is not None:
+            try:
+                reason, category, quantity = self._untold.popleft()
+            except IndexError:
+                return
+            try:
+                self._on_drop(reason, category, quantity)
+            except Exception as error:  # noqa: BLE001 -- user code; its fault is no second loss
+                log.warning(f"on_drop raised {type(error).__name__}: {error}", key="on_drop")
 
     def take(self) -> dict[tuple[DiscardReason, DataCategory], int]:
         """Return what was not reported yet and start again from nothing."""
@@ -72,19 +97,4 @@ class Discards:
         """Start from nothing: in a forked child the losses are the parent's."""
         self._report = Tally()
         self._totals = Tally()
-
-    def _tell(
-        self, on_drop: OnDrop, reason: DiscardReason, category: DataCategory, quantity: int
-    ) -> None:
-        def job() -> None:
-            on_drop(reason, category, quantity)
-
-        if self._later is None or not self._later(job):
-            _guarded(job)
-
-
-def _guarded(job: Callable[[], None]) -> None:
-    try:
-        job()
-    except Exception as error:  # noqa: BLE001 -- user code; its fault must not become a second loss
-        log.warning(f"on_drop raised {type(error).__name__}: {error}", key="on_drop")
+        self._untold = deque()

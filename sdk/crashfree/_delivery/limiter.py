@@ -42,8 +42,14 @@ class Limiter:
             return []
         now = self._clock.monotonic()
         with self._lock:
-            live = {name: end for name, end in self._deadlines.items() if end > now}
-            fresh = [name for name, left in limits.items() if left > 0 and name not in live]
+            live: dict[LimitedCategory, float] = {}
+            for name, end in self._deadlines.items():
+                if end > now:
+                    live[name] = end
+            fresh: list[LimitedCategory] = []
+            for name, left in limits.items():
+                if left > 0 and name not in live:
+                    fresh.append(name)
             for name, left in limits.items():
                 if left > 0:
                     live[name] = max(now + left, live.get(name, 0.0))

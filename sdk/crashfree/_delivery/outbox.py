@@ -37,10 +37,14 @@ class QueueLimits(NamedTuple):
     """Bytes over all, attachments included; each envelope counts 1 KiB more than its payloads."""
 
 
+DEFAULT_LIMITS = QueueLimits()
+
+
 class Entry:
     """An envelope on its way out."""
 
     __slots__ = (
+        "_fate",
         "_unclaimed",
         "envelope",
         "event",
@@ -60,6 +64,7 @@ class Entry:
     stored: list[str] | None
     """Where it lies on disk as well."""
     _unclaimed: list[None]
+    _fate: list[None]
 
     def __init__(self, envelope: Envelope, *, event: bool, riders: bool) -> None:
         self.envelope = envelope
@@ -70,22 +75,24 @@ class Entry:
         self.settled = False
         self.stored = None
         self._unclaimed = [None]
+        self._fate = [None]
+
+    @property
+    def precious(self) -> bool:
+        """Whether it holds an event that nobody handled."""
+        return any(item.unhandled for item in self.envelope.items)
 
     def claim(self) -> bool:
-        """Return True to the first who asks: whoever writes it out, or whoever puts it away.
+        """Return True to the first who asks: who is about to write it out, or to put it away.
 
-        Popping from a list is atomic, so a request that is about to be written and a `close`
-        that gives up waiting for it cannot both have the envelope.
+        Popping from a list is atomic, so a request and a `close` that gives up waiting for it
+        cannot both have the envelope.
         """
-        try:
-            self._unclaimed.pop()
-        except IndexError:
-            return False
-        return True
+        return _popped(self._unclaimed)
 
-    def unclaim(self) -> None:
-        """Make it free again: for a second attempt."""
-        self._unclaimed = [None]
+    def decide(self) -> bool:
+        """Return True to the first who asks: who says what became of it in the end."""
+        return _popped(self._fate)
 
 
 class _Lane:
@@ -289,7 +296,7 @@ class Outbox:
             entry.sequence = self._sequence
             self._order.append(entry)
             lane = self._events if entry.event else self._others
-            lane.put(entry, any(item.unhandled for item in entry.envelope.items))
+            lane.put(entry, entry.precious)
             self._bytes += entry.size
             while lane and (len(lane) > limits.max_items or self._bytes > limits.max_bytes):
                 surplus = lane.give_up()
@@ -317,3 +324,11 @@ class Outbox:
     def _drop(self, entries: list[Entry]) -> None:
         for entry in entries:
             self._on_overflow(entry.envelope)
+
+
+def _popped(token: list[None]) -> bool:
+    try:
+        token.pop()
+    except IndexError:
+        return False
+    return True

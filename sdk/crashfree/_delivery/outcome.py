@@ -19,6 +19,7 @@ Outcome: TypeAlias = Literal[
     "refused",  # every other answer: lost
     "unwritten",  # not one byte went out: may be sent again
     "unanswered",  # written, no answer: the server may have it
+    "withdrawn",  # not written, because somebody else took it in hand
     "failed",  # a fault of ours: lost
 ]
 
@@ -29,6 +30,7 @@ REASONS: dict[Outcome, DiscardReason | None] = {
     "refused": "send_error",
     "unwritten": "network_error",
     "unanswered": "network_error",
+    "withdrawn": None,
     "failed": "internal_sdk_error",
 }
 """What a client report says when the items of such a request are given up."""

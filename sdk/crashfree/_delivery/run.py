@@ -22,7 +22,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from crashfree._delivery import disk
 from crashfree._delivery.filelock import FileLock
-from crashfree._protocol.envelope import Envelope
+from crashfree._ground import log
+from crashfree._protocol.envelope import Envelope, decode_envelope
+from crashfree.errors import EnvelopeError
 
 LOCK = "lock"
 HELD = "held"
@@ -130,9 +132,7 @@ class DeadRun:
         refuses; nothing has changed then.
         """
         contents = [envelope.encode() for envelope in envelopes]
-        held = self.held()
-        if held is not None:
-            contents.append(held)
+        contents += [envelope.encode() for envelope in _split(self.held())]
         fresh = os.path.join(self._directory, _SETTLED_NEW)
         _remove_tree(fresh)
         disk.make_directory(fresh)
@@ -226,6 +226,17 @@ def dead_runs(
         else:
             run.discard()
     return found
+
+
+def _split(held: bytes | None) -> Sequence[Envelope]:
+    """Return the sessions that waited, in envelopes of a size that servers take."""
+    if held is None:
+        return ()
+    try:
+        return decode_envelope(held).split()
+    except EnvelopeError as error:
+        log.warning(f"the sessions of a dead run cannot be read: {error}")
+        return ()
 
 
 def _is_run_name(name: str) -> bool:

@@ -207,6 +207,15 @@ class Spool:
             self._evict()
         return paths
 
+    def ship(self, name: str) -> bool:
+        """Make a file of our run, which must hold one envelope, a waiting envelope, in one step."""
+        run = self._run
+        if run is None:
+            return False
+        with self._lock:
+            target = os.path.join(self._directory, self._new_name())
+        return disk.move(run.path(name), target)
+
     def replay(self, send: Send) -> Replayed:
         """Send the oldest stored envelope, if it is ours to replay.
 
@@ -215,6 +224,7 @@ class Spool:
         """
         if not self._begin() or not self._may_replay():
             return "empty"
+        result: Replayed = "empty"
         for entry in self._waiting():
             path = entry.path
             envelope = self._read(path)
@@ -222,8 +232,11 @@ class Spool:
                 continue
             written = _Written(path, has_aggregates(envelope))
             outcome = send(envelope, written.mark)
-            return self._after(path, written, envelope, outcome)
-        return "empty"
+            if outcome is not None:
+                return self._after(path, written, envelope, outcome)
+            # What is in it is limited; another kind behind it may not be.
+            result = "kept"
+        return result
 
     def drain(self, send: Send) -> int:
         """Replay until nothing is left or something was kept; return how many left the disk."""
@@ -255,12 +268,22 @@ class Spool:
             len(disk.directories(self._runs)),
         )
 
-    def close(self) -> None:
-        """Release the locks; what waits stays. Idempotent."""
+    @property
+    def max_items(self) -> int:
+        """How many envelopes may wait; 0 once the disk has refused."""
+        return 0 if self._broken else self._limits.max_items
+
+    def close(self, *, replaying: bool = False) -> None:
+        """Release the locks; what waits stays. Idempotent.
+
+        `replaying`: a stored envelope is on its way at this moment, and nobody else may take it
+        up; the process keeps that lock while it lives.
+        """
         run, self._run = self._run, None
         if run is not None:
             run.end()
-        self._replay_lock.release()
+        if not replaying:
+            self._replay_lock.release()
 
     def forget(self) -> None:
         """Leave run and locks to the parent, in a forked child; `open` makes a new run."""
@@ -343,9 +366,9 @@ class Spool:
         return True
 
     def _after(
-        self, path: str, written: _Written, envelope: Envelope, outcome: Outcome | None
+        self, path: str, written: _Written, envelope: Envelope, outcome: Outcome
     ) -> Replayed:
-        if outcome is None or outcome == "limited":
+        if outcome == "limited":
             written.unmark()
             return "kept"
         if outcome == "unwritten":

@@ -26,7 +26,7 @@ from typing import TypeAlias
 from crashfree._ground import log
 from crashfree._ground.clock import Clock
 
-Job: TypeAlias = Callable[[], None]
+Job: TypeAlias = Callable[[], object]
 
 THREAD_NAME = "crashfree-worker"
 SENDER_NAME = "crashfree-sender"

@@ -11,7 +11,7 @@ hooks run in the thread that forks. Source: wire.md section 15.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 # The slowest import behind the gate (urllib3 with ssl) takes about 60 ms on a cold disk.
@@ -34,7 +34,7 @@ _gate = _Gate()
 
 
 @contextmanager
-def importing() -> Iterator[None]:
+def importing() -> Generator[None]:
     """Hold the gate while modules are imported; forks of other threads wait meanwhile."""
     gate = _gate
     me = threading.get_ident()

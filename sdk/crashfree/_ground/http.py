@@ -439,7 +439,7 @@ class _Library:
         import urllib3.exceptions
         import urllib3.util.ssl_
 
-        assert encodings.idna
+        assert encodings.idna and urllib3.connection and urllib3.util.ssl_
         self._settings = settings
         self._modules = _Modules(urllib3, ssl, socket, certifi.where())
         self._context = None
@@ -644,7 +644,7 @@ def _first(variables: Mapping[str, str], *names: str) -> str | None:
 
 def _require_socks() -> None:
     try:
-        import socks
+        import socks  # pyright: ignore[reportMissingModuleSource]
     except ImportError:
         raise ConfigurationError(_NO_SOCKS) from None
     assert socks
