@@ -18,6 +18,20 @@ from __future__ import annotations
 class CrashfreeError(Exception):
     """Base of every error that crashfree raises."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Pickle would call the class with the message alone, which those with further arguments
+        # refuse: an error raised in a pool's process would then hang or hide there.
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(
+    kind: type[CrashfreeError], args: tuple[object, ...], state: dict[str, object]
+) -> CrashfreeError:
+    """Make the error that another process pickled."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 class ConfigurationError(CrashfreeError, ValueError):
     """A setting that cannot be used; the message names the value, the rule and the remedy."""

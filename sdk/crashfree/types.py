@@ -1,8 +1,8 @@
 """The words and shapes of the wire, and the callbacks users may give.
 
 Vocabularies are `Literal` strings: they are the wire, so nothing is converted. Payloads are
-TypedDicts: what is sent is what is declared here. Required keys stand in a base of their own where
-there are both kinds: `NotRequired` would load typing-extensions, and that inspect, in every program.
+TypedDicts: what is sent is what is declared here. Where only some keys are required they stand in
+a base of their own: `NotRequired` would load typing-extensions, and that inspect, in every program.
 
 Source: wire.md sections 4 to 6, 11.4 and 12; sessions.md sections 1 and 2.
 """
