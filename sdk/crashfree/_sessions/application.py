@@ -148,15 +148,18 @@ class ApplicationSessions:
         self._tell(step)
 
     def navigate(self, route: str) -> None:
-        """Note that the user went to another part; each one that differs is a session."""
+        """Note that the user went to another part; each one that differs is a session.
+
+        In the background and while paused the new part is remembered, and no session starts.
+        """
 
         def step(rules: Rules, now: Situation, at: Mark) -> Change:
-            if now.route == route or now.paused:
+            if now.route == route:
                 return Change(now)
             first = now.route is None and now.session is not None
             now = now._replace(route=route)
             # The session that the program began with is the visit to its first route.
-            if first:
+            if first or now.paused or now.left is not None:
                 return Change(now)
             change = rules.end(now, at, None)
             return Change(rules.begin(change.situation, at), change.updates)
@@ -212,6 +215,9 @@ class ApplicationSessions:
         def step(rules: Rules, now: Situation, at: Mark) -> Change:
             if now.left is not None and now.session is not None and not now.working:
                 return Change(now._replace(left=None, away=now.away + now.left.elapsed(at)))
+            if now.working and not now.holds:
+                # The program started this one itself, in the background: it goes on.
+                return Change(now._replace(left=None, working=False))
             change = rules.end(now, at, None) if now.working else Change(now)
             here = change.situation._replace(left=None)
             if here.session is None and not here.paused and (here.automatic or here.lapsed):
@@ -277,14 +283,7 @@ class ApplicationSessions:
         `counted`: the same error was counted before, so it may only make the status worse.
         """
         updates = self._change(lambda rules, now, at: rules.account(now, at, verdict, counted))
-        for update in updates[:-1]:
-            self._hand_over(update)
-        if not updates:
-            return None
-        if updates[-1]["status"] != "crashed" or self.alive:
-            return updates[-1]
-        self._rest()
-        return updates[-1]
+        return updates[-1] if updates else None
 
     # -- what became of updates
 
@@ -292,22 +291,15 @@ class ApplicationSessions:
         """Note that the transport is done with an update: sent, on disk, or dropped and counted."""
 
         def step(rules: Rules, now: Situation, at: Mark) -> Change:
-            session = now.session
-            if session is not None and session.sid == update["sid"]:
-                return Change(now if now.confirmed else now._replace(confirmed=True))
-            unsent = tuple(one for one in now.unsent if one != update)
-            return Change(now if unsent == now.unsent else now._replace(unsent=unsent))
+            return Change(now.with_delivered(update))
 
         self._change(step)
 
     def refused(self, update: SessionUpdate) -> None:
-        """Note that the transport refused an update: what it said must be said by the next one."""
+        """Note that the transport refused an update: what it said must be said again."""
 
         def step(rules: Rules, now: Situation, at: Mark) -> Change:
-            session = now.session
-            if session is None or session.sid != update["sid"] or not update.get("init"):
-                return Change(now)
-            return Change(now._replace(session=session._replace(announced=False)))
+            return Change(now.with_refused(update))
 
         self._change(step)
 
@@ -323,7 +315,7 @@ class ApplicationSessions:
     def finish(self) -> bool:
         """Remove the journal if the transport is done with everything; False: it must stay."""
         now = self._cell.read().value
-        told = now.session is None and not now.unsent
+        told = now.session is None and not now.untold
         journal = self._journal
         if journal is not None and told:
             self._journal = None
@@ -351,7 +343,7 @@ class ApplicationSessions:
         """Return how many sessions there were, and where they are."""
         now = self._cell.read().value
         return SessionStatistics(
-            now.started, now.ended, now.withdrawn, int(now.session is not None), len(now.unsent)
+            now.started, now.ended, now.withdrawn, int(now.session is not None), len(now.untold)
         )
 
     # -- one change
@@ -361,7 +353,10 @@ class ApplicationSessions:
             self._hand_over(update)
 
     def _change(self, step: Step) -> tuple[SessionUpdate, ...]:
-        """Replace the situation by what `step` makes of it; return what is to be told."""
+        """Replace the situation by what `step` makes of it; return what is to be told.
+
+        What a session that lapsed in the meantime has to say is handed over here.
+        """
         rules = self._rules
         cell = self._cell
         at = Mark.of(self._clock)
@@ -376,7 +371,9 @@ class ApplicationSessions:
         if change.situation.started != seen.value.started:
             self._session_began()
         self._note()
-        return (*lapsed.updates, *change.updates)
+        for update in lapsed.updates:
+            self._hand_over(update)
+        return change.updates
 
     def _hand_over(self, update: SessionUpdate) -> None:
         if not self._emit(update):
@@ -448,7 +445,13 @@ class ApplicationSessions:
             worked = session.started.elapsed(self._rules.moment(now, at))
         left = now.left.wall if now.left is not None and not now.working else None
         return Entry(
-            session, now.confirmed, at.wall, worked, left, now.unsent, self._rules.unhandled_status
+            session=session,
+            confirmed=now.confirmed,
+            seen=at.wall,
+            worked=worked,
+            left=left,
+            untold=tuple(one.payload() for one in now.untold),
+            unhandled_status=self._rules.unhandled_status,
         )
 
 

@@ -40,8 +40,8 @@ class Entry(NamedTuple):
     """How long the session had lasted then, without time in the background."""
     left: float | None
     """Since when the program is in the background, wall clock."""
-    unsent: tuple[SessionUpdate, ...]
-    """Updates of ended sessions that are not through the transport."""
+    untold: tuple[SessionUpdate, ...]
+    """The last updates of ended sessions that are not through the transport."""
     unhandled_status: str = "unhandled"
 
 
@@ -73,8 +73,8 @@ class Journal:
     def write(self, entry: Entry) -> None:
         """Put `entry` in the place of the last one."""
         data = encode(entry)
-        while len(data) > self._bank.capacity and entry.unsent:
-            entry = entry._replace(unsent=entry.unsent[1:])
+        while len(data) > self._bank.capacity and entry.untold:
+            entry = entry._replace(untold=entry.untold[1:])
             data = encode(entry)
         if len(data) <= self._bank.capacity:
             self._bank.write(data)
@@ -94,7 +94,7 @@ def encode(entry: Entry) -> bytes:
         "seen": entry.seen,
         "worked": entry.worked,
         "left": entry.left,
-        "unsent": entry.unsent,
+        "untold": entry.untold,
         "unhandled_status": entry.unhandled_status,
     }
     session = entry.session
@@ -129,7 +129,7 @@ def decode(data: bytes) -> Entry | None:
             seen=float(value["seen"]),
             worked=float(value["worked"]),
             left=None if left is None else float(left),
-            unsent=tuple(value["unsent"]),
+            untold=tuple(value["untold"]),
             unhandled_status=str(value["unhandled_status"]),
         )
     except (ValueError, KeyError, TypeError):

@@ -138,7 +138,7 @@ def _cause(
         return "clean"
     if dump is not None:
         return "crashed"
-    if entry is not None and any(update.get("status") == "crashed" for update in entry.unsent):
+    if entry is not None and any(update.get("status") == "crashed" for update in entry.untold):
         # An exception ended it; it was killed before it could say so.
         return "crashed"
     if record is None:
@@ -177,7 +177,7 @@ def _updates(
 ) -> tuple[tuple[SessionUpdate, ...], int]:
     if entry is None:
         return (), 0
-    updates = list(entry.unsent)
+    updates = list(entry.untold)
     if entry.session is not None:
         updates.append(_final(entry, entry.session, ending))
     fresh = tuple(update for update in updates if parse_rfc3339(update["started"]) >= oldest)

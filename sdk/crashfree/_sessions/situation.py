@@ -19,9 +19,27 @@ from crashfree.types import SessionAttributes, SessionUpdate
 
 EndStatus: TypeAlias = Literal["exited", "abnormal", "crashed", "unhandled"]
 
-_MAX_UNSENT = 20
+_MAX_UNTOLD = 20
 # Timers and clocks are floats; a timer that rings a hair early is on time.
 _TOLERANCE = 1e-6
+
+
+class Untold(NamedTuple):
+    """The last word about a session that has ended, while it is on its way."""
+
+    update: SessionUpdate
+    confirmed: bool
+    """Whether an earlier update is through the transport, so that `init` has been said."""
+    refused: bool = False
+    """Whether the transport would not have it: it is told again at the next occasion."""
+
+    def payload(self) -> SessionUpdate:
+        """Return the update as a next start would have to send it."""
+        if self.confirmed or self.update.get("init"):
+            return self.update
+        update = self.update.copy()
+        update["init"] = True
+        return update
 
 
 class Situation(NamedTuple):
@@ -45,11 +63,36 @@ class Situation(NamedTuple):
     held_since: Mark | None = None
     route: str | None = None
     confirmed: bool = False
-    unsent: tuple[SessionUpdate, ...] = ()
-    """Last updates of ended sessions that are not through the transport."""
+    """Whether some update of the live session is through the transport."""
+    untold: tuple[Untold, ...] = ()
     started: int = 0
     ended: int = 0
     withdrawn: int = 0
+
+    def with_delivered(self, update: SessionUpdate) -> Situation:
+        """Note that the transport is done with an update."""
+        sid = update["sid"]
+        session = self.session
+        if session is not None and session.sid == sid:
+            return self._replace(confirmed=True)
+        left = [
+            one._replace(confirmed=True) if one.update["sid"] == sid else one
+            for one in self.untold
+            if one.update != update
+        ]
+        return self._replace(untold=tuple(left))
+
+    def with_refused(self, update: SessionUpdate) -> Situation:
+        """Note that the transport would not have an update."""
+        session = self.session
+        if session is not None and session.sid == update["sid"]:
+            if not update.get("init"):
+                return self
+            return self._replace(session=session._replace(announced=False))
+        untold = tuple(
+            one._replace(refused=True) if one.update == update else one for one in self.untold
+        )
+        return self._replace(untold=untold)
 
 
 class Change(NamedTuple):
@@ -116,8 +159,8 @@ class Rules(NamedTuple):
     def close(self, now: Situation, session: SessionState, at: Mark) -> Change:
         """Tell the last word about a session and let go of it."""
         session, update = self.tell(session, at)
-        unsent = (*now.unsent, update)[-_MAX_UNSENT:]
-        ended = now._replace(session=None, working=False, unsent=unsent, ended=now.ended + 1)
+        untold = (*now.untold, Untold(update, now.confirmed))[-_MAX_UNTOLD:]
+        ended = now._replace(session=None, working=False, untold=untold, ended=now.ended + 1)
         return Change(ended, (update,))
 
     def tell(self, session: SessionState, at: Mark) -> tuple[SessionState, SessionUpdate]:
@@ -128,11 +171,14 @@ class Rules(NamedTuple):
         return session.sent(), update
 
     def announce(self, now: Situation, at: Mark) -> Change:
-        """Tell about a live session for the first time."""
+        """Tell about a live session for the first time, and again what was refused."""
+        again = tuple(one.update for one in now.untold if one.refused)
+        if again:
+            now = now._replace(untold=tuple(one._replace(refused=False) for one in now.untold))
         if now.session is None or now.session.announced:
-            return Change(now)
+            return Change(now, again)
         session, update = self.tell(now.session, at)
-        return Change(now._replace(session=session), (update,))
+        return Change(now._replace(session=session), (*again, update))
 
     def account(self, now: Situation, at: Mark, verdict: Verdict, counted: bool) -> Change:
         """Count an error for the live session."""
