@@ -81,7 +81,8 @@ def _new(args: argparse.Namespace) -> int:
             url=args.deploy_url,
             started=started,
             finished=finished,
-            projects=session.api.projects,
+            # Only what was asked for here: without projects all of the release count as deployed.
+            projects=getattr(args, "projects", None),
         )
         if session.finish_dry_run():
             return 0

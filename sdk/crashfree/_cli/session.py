@@ -19,7 +19,8 @@ from crashfree._ground import json
 from crashfree.errors import ApiError, InvalidRelease, Unreachable
 from crashfree.management import settings as settings_module
 from crashfree.management.api import USER_AGENT, ReleaseApi, checked_slug, default_http
-from crashfree.management.channel import Http
+from crashfree.management.channel import Channel, Http
+from crashfree.management.models import Identity
 from crashfree.management.retries import RetryPolicy
 from crashfree.management.settings import Connection, MissingSetting, Settings, Value
 from crashfree.release import Release
@@ -101,6 +102,20 @@ class Session:
             self._tell_notes()
         return self._connection
 
+    def identity(self) -> Identity:
+        """Ask the server who the token makes us; needs no organization."""
+        connection = self.connection
+        channel = Channel(
+            connection.url.text,
+            connection.token.text,
+            http=self._http(),
+            user_agent=user_agent(self.settings),
+            headers=self.settings.headers(),
+            policy=policy_of(self.settings),
+            on_retry=self._tell_retry,
+        )
+        return Identity.of(channel.get("").value)
+
     def requires_projects(self) -> None:
         """Raise UsageFailure when no project is known."""
         if not self.api.projects:
@@ -131,22 +146,28 @@ class Session:
                 code="missing_org",
                 remedy="give --org, set CRASHFREE_ORG or SENTRY_ORG, or use a token that names one",
             )
-        http: Http = default_http(
-            proxy=self.settings.text("proxy"), ca_certs=self.settings.text("ca_certs")
-        )
-        if self.dry:
-            http = self._recorder = Recorder(http)
         return ReleaseApi(
             organization=connection.organization.text,
             token=connection.token.text,
             url=connection.url.text,
             projects=self.settings.projects(),
-            http=http,
+            http=self._http(),
             headers=self.settings.headers(),
             user_agent=user_agent(self.settings),
             policy=policy_of(self.settings),
-            on_retry=lambda text: output.note(self._args, text),
+            on_retry=self._tell_retry,
         )
+
+    def _http(self) -> Http:
+        http: Http = default_http(
+            proxy=self.settings.text("proxy"), ca_certs=self.settings.text("ca_certs")
+        )
+        if self.dry:
+            http = self._recorder = Recorder(http)
+        return http
+
+    def _tell_retry(self, text: str) -> None:
+        output.note(self._args, text)
 
     def _tell_notes(self) -> None:
         for note in self.settings.notes:
@@ -256,7 +277,7 @@ def chosen_release(args: argparse.Namespace, settings: Settings) -> str:
         except InvalidRelease as error:
             if value.origin.where == "--release":
                 raise
-            output.warn(f"{value.origin.where} is ignored: {error}")
+            output.warn(f"ignored: {error}")
     raise UsageFailure(
         "a release is required",
         code="missing_release",

@@ -385,11 +385,11 @@ class _Planner:
                 f"the base {commit[:12]} ({what}) cannot be used: {reason}",
                 remedy="fetch full history, name a base with --from, or leave out --strict",
             )
-        if not wish.ignore_missing:
-            plan.warnings.append(
-                f"the base {commit[:12]} ({what}) cannot be used: {reason}; "
-                f"sending the newest {_commits(depth)} instead"
-            )
+        said = plan.notes if wish.ignore_missing else plan.warnings
+        said.append(
+            f"the base {commit[:12]} ({what}) cannot be used: {reason}; "
+            f"sending the newest {_commits(depth)} instead"
+        )
         return None
 
     def _deployed_commit(self) -> str | None:

@@ -163,6 +163,14 @@ class Channel:
         value = _value(reply) if reply.body.lstrip()[:1] in (b"{", b"[") else None
         return Answer(reply.status, value, reply.headers)
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass between two looks at work that the server does."""
+        self._pause(seconds)
+
+    def elapsed_since(self, mark: float) -> float:
+        """Return the seconds since `mark`, a value of `elapsed_since(0)`."""
+        return self._clock.monotonic() - mark
+
     def _address(self, path: str, query: Query | None) -> str:
         if "://" in path:
             if path.startswith("http://") and self.base.startswith("https://"):

@@ -23,7 +23,7 @@ class RetryPolicy:
 
     `retries` counts the attempts after the first; `budget` bounds one call as a whole, waits
     included. `conflict_budget` bounds the waiting for a release whose commits another job is just
-    storing (409).
+    storing (409). `unreached_retries` is for addresses where nobody answers: mostly they are wrong.
     """
 
     retries: int = 5
@@ -32,6 +32,7 @@ class RetryPolicy:
     longest: float = 5.0
     budget: float = 120.0
     conflict_budget: float = 60.0
+    unreached_retries: int = 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ def pause_before_next(
     if attempt.status == 409 and waits_for_conflict:
         pause = _spread(min(policy.longest, policy.first * attempt.number), roll)
         return pause if attempt.elapsed + pause <= policy.conflict_budget else None
-    if not _worth_it(attempt, repeatable=repeatable) or attempt.number > policy.retries:
+    retries = policy.retries
+    if attempt.status is None and not attempt.sent:
+        retries = min(retries, policy.unreached_retries)
+    if not _worth_it(attempt, repeatable=repeatable) or attempt.number > retries:
         return None
     asked = _asked(attempt.retry_after, now)
     if asked is not None:
