@@ -5,19 +5,31 @@ scope, processors of the client, scrubbing, `before_send`, session verdict, dupl
 size. So an event that a filter drops leaves the session alone, and one that sampling drops does
 not: a quota must not hide a crash.
 
-Source: sessions.md sections 3.2 and 3.3, wire.md sections 9 and 18.
+Where no callback wants to see the event, it is taken as a draft and built when it is written, on
+the worker.
+
+Threads: any. Source: sessions.md sections 3.2 and 3.3, wire.md sections 9 and 18.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from crashfree._capture.scope import Scope
+from crashfree._capture import exceptions, foreign, trim
+from crashfree._capture.draft import Draft, Recorder
+from crashfree._capture.scope import Scope, merged
 from crashfree._capture.settings import CaptureSettings
+from crashfree._client.callbacks import FAILED, called
+from crashfree._client.sightings import Sightings
+from crashfree._client.storm import Storm
+from crashfree._ground import ids, log
 from crashfree._ground.clock import Clock
-from crashfree._protocol.items import Item
+from crashfree._protocol import limits
+from crashfree._protocol.items import Item, attachment_item, event_item
+from crashfree._sessions.verdict import Verdict
 from crashfree.types import (
+    Attachment,
     BeforeSend,
     DataCategory,
     DiscardReason,
@@ -29,12 +41,16 @@ from crashfree.types import (
     Sampler,
 )
 
-Verdict = Literal["none", "errored", "unhandled", "crashed"]
-"""What an event means for the session it happened in."""
+SURVIVED: Final = frozenset(("threading", "unraisablehook", "asyncio", "future"))
+"""Mechanisms whose unhandled errors do not end the process or the unit."""
+ERROR_LEVELS: Final = frozenset(("error", "fatal"))
+
+_ORDER: Final[Mapping[Verdict, int]] = {"none": 0, "errored": 1, "unhandled": 2, "crashed": 3}
+_SIZE_HINT: Final = 16 * limits.KIB
 
 
 class Discard(NamedTuple):
-    """An event that is not sent, and why."""
+    """Something that is not sent, and why."""
 
     reason: DiscardReason
     category: DataCategory = "error"
@@ -67,20 +83,38 @@ class Filters(NamedTuple):
 class Pipeline:
     """Captures for one client."""
 
+    __slots__ = ("_clock", "_filters", "_processors", "_recorder", "_roll", "_sightings", "_storm")
+    _filters: Filters
+    _clock: Clock
+    _roll: Callable[[], float]
+    _recorder: Recorder
+    _processors: tuple[EventProcessor, ...]
+    _sightings: Sightings
+    _storm: Storm
+
     def __init__(
         self,
         settings: CaptureSettings,
         filters: Filters,
         *,
         clock: Clock,
-        roll: Callable[[], float],
-    ) -> None: ...
+        roll: Callable[[], float] = ids.roll,
+    ) -> None:
+        self._filters = filters
+        self._clock = clock
+        self._roll = roll
+        self._recorder = Recorder(settings, clock)
+        self._processors = ()
+        self._sightings = Sightings()
+        self._storm = Storm(filters.error_storm_limit)
 
     def add_processor(self, processor: EventProcessor) -> None:
         """Let `processor` see every event, after the processors of its scopes."""
+        self._processors = (*self._processors, processor)
 
     def remove_processor(self, processor: EventProcessor) -> None:
         """Take it out again."""
+        self._processors = tuple(one for one in self._processors if one is not processor)
 
     def exception(
         self,
@@ -97,7 +131,19 @@ class Pipeline:
         `scopes`: less specific first, the second one (isolation) lends its trace. `where`: the unit
         it happened in; the same exception object counts once in each.
         """
-        raise NotImplementedError
+        token = log.inside.set(True)
+        try:
+            if self._filters.ignore_errors and ignored(error, self._filters.ignore_errors):
+                return _dropped(ids.event_id(), "event_processor", hint, ())
+            scope = _snapshot(scopes)
+            now = self._clock.monotonic()
+            handled = mechanism is None or mechanism.get("handled") is not False
+            if handled and not self._storm.admits(error, now):
+                return self._held_back(error, scope.level or level or "error", where, now)
+            draft = self._recorder.exception(error, scope, mechanism=mechanism, level=level)
+            return self._run(draft, scope, hint, error, where)
+        finally:
+            log.inside.reset(token)
 
     def message(
         self,
@@ -107,8 +153,13 @@ class Pipeline:
         hint: Hint | None = None,
         scopes: tuple[Scope, ...] = (),
     ) -> Report:
-        """Capture a message; never more than "none" for the session."""
-        raise NotImplementedError
+        """Capture a message; it means nothing to the session."""
+        token = log.inside.set(True)
+        try:
+            scope = _snapshot(scopes)
+            return self._run(self._recorder.message(message, level, scope), scope, hint, None, None)
+        finally:
+            log.inside.reset(token)
 
     def event(
         self,
@@ -119,4 +170,213 @@ class Pipeline:
         where: object = None,
     ) -> Report:
         """Capture an event that the program made, of any shape; repaired where it can be."""
-        raise NotImplementedError
+        token = log.inside.set(True)
+        try:
+            given = foreign.attempt(dict, event)
+            if given is None or not issubclass(type(event), Mapping):
+                log.warning(f"capture_event takes a mapping, not {type(event).__name__}")
+                return _dropped(ids.event_id(), "invalid", hint, ())
+            scope = _snapshot(scopes)
+            draft = self._recorder.event(given, scope)
+            return self._run(draft, scope, hint, _error_of(hint), where)
+        finally:
+            log.inside.reset(token)
+
+    # --- the order ----------------------------------------------------------------------------
+
+    def _run(
+        self,
+        draft: Draft,
+        scope: Scope,
+        hint: Hint | None,
+        error: BaseException | None,
+        where: object,
+    ) -> Report:
+        attachments = _attachments(scope, hint)
+        event: Event | None = None
+        if self._wants_to_see(scope):
+            hint = _completed(hint, error)
+            outcome = self._filtered(draft, scope, hint)
+            if isinstance(outcome, Discard):
+                return _dropped(draft.event_id, outcome.reason, hint, attachments)
+            event = outcome
+            attachments = _attachments(scope, hint)
+        verdict = verdict_of(event) if event is not None else _draft_verdict(draft)
+        now = self._clock.monotonic()
+        if error is not None:
+            if self._sightings.known(error, where, now):
+                return Report(draft.event_id, verdict, duplicate=True)
+            self._sightings.note(error, where, now)
+        if not self._sampled(event, hint):
+            report = _dropped(draft.event_id, "sample_rate", hint, attachments)
+            return report._replace(verdict=verdict)
+        item = _item(draft, event, verdict)
+        kept, refused = _attachment_items(attachments)
+        return Report(draft.event_id, verdict, item=item, attachments=kept, discards=refused)
+
+    def _filtered(self, draft: Draft, scope: Scope, hint: Hint) -> Event | Discard:
+        """Run everything that may change or drop the event, in order."""
+        event = draft.build()
+        for processor in (*scope.processors, *self._processors):
+            changed = called("an event processor", processor, event, hint)
+            if not isinstance(changed, dict):
+                return Discard("event_processor")
+            event = changed
+        if scope.processors or self._processors:
+            event = draft.repaired(event)
+        draft.scrub(event)
+        scrubber = self._recorder.settings.scrubber
+        if scrubber is not None:
+            scrubbed = called("scrubber", scrubber, event)
+            if not isinstance(scrubbed, dict):
+                return Discard("event_processor")
+            event = scrubbed  # type: ignore[assignment]
+        before_send = self._filters.before_send
+        if before_send is not None:
+            sent = called("before_send", before_send, event, hint)
+            if not isinstance(sent, dict):
+                return Discard("before_send")
+            event = sent
+        if before_send is not None or scrubber is not None:
+            # What they kept of it they may change later; what they put in may be anything.
+            event = draft.repaired(event)
+        return event
+
+    def _wants_to_see(self, scope: Scope) -> bool:
+        filters = self._filters
+        return bool(
+            scope.processors
+            or self._processors
+            or filters.before_send is not None
+            or self._recorder.settings.scrubber is not None
+            or callable(filters.sample_rate)
+        )
+
+    def _sampled(self, event: Event | None, hint: Hint | None) -> bool:
+        rate = self._filters.sample_rate
+        if callable(rate):
+            asked = called("sample_rate", rate, event, hint or {})
+            # A sampler that fails has no say; the event is not unsafe, only unsampled.
+            if asked is FAILED or type(asked) not in (int, float, bool):
+                return True
+            return self._roll() < asked  # type: ignore[operator]
+        return rate >= 1.0 or self._roll() < rate
+
+    def _held_back(self, error: BaseException, level: Level, where: object, now: float) -> Report:
+        """Count an error in a storm for the session, without looking at it."""
+        duplicate = self._sightings.known(error, where, now)
+        self._sightings.note(error, where, now)
+        discards = () if duplicate else ((Discard("backpressure"), 1),)
+        verdict: Verdict = "errored" if level in ERROR_LEVELS else "none"
+        return Report(ids.event_id(), verdict, duplicate, discards=discards)
+
+
+# --- the session's view ---------------------------------------------------------------------
+
+
+def verdict_of(event: Mapping[str, Any]) -> Verdict:
+    """Return what an event means for its session.
+
+    Only exceptions count, at level error or fatal; one that says `handled: false` is a crash,
+    unless its mechanism is one that programs survive. Source: sessions.md section 3.2.
+    """
+    values = (event.get("exception") or {}).get("values") or ()
+    if not values or event.get("level", "error") not in ERROR_LEVELS:
+        return "none"
+    worst: Verdict = "errored"
+    survived = False
+    for value in values:
+        mechanism = value.get("mechanism") or {}
+        if mechanism.get("handled") is False:
+            worst = "crashed"
+            survived = survived or mechanism.get("type") in SURVIVED
+    return "unhandled" if worst == "crashed" and survived else worst
+
+
+def _draft_verdict(draft: Draft) -> Verdict:
+    if draft.chain is None:
+        return verdict_of(draft.taken)
+    if draft.level not in ERROR_LEVELS:
+        return "none"
+    if draft.mechanism.get("handled") is not False:
+        return "errored"
+    return "unhandled" if draft.mechanism.get("type") in SURVIVED else "crashed"
+
+
+def ignored(error: BaseException, rules: tuple[type[BaseException] | str, ...]) -> bool:
+    """Return whether an exception, or a class it comes from, is on the list.
+
+    A name may be bare (`TimeoutError`) or dotted (`requests.exceptions.Timeout`).
+    """
+    for kind in type.mro(type(error)):
+        name = foreign.type_name(kind)
+        dotted = f"{foreign.module_name(kind)}.{name}"
+        if any(rule is kind or rule == name or rule == dotted for rule in rules):
+            return True
+    return False
+
+
+# --- parts ----------------------------------------------------------------------------------
+
+
+def _snapshot(scopes: tuple[Scope, ...]) -> Scope:
+    scope = merged(*scopes)
+    if scope.trace is None and scopes:
+        scope.trace = scopes[min(1, len(scopes) - 1)].own_trace()
+    return scope
+
+
+def _item(draft: Draft, event: Event | None, verdict: Verdict) -> Item:
+    unhandled = verdict in ("crashed", "unhandled")
+    if event is None:
+        return event_item(draft.finish, size_hint=_SIZE_HINT, unhandled=unhandled)
+    item = event_item(event, unhandled=unhandled)
+    if item.size_hint > limits.EVENT_BYTES:
+        item = event_item(trim.trimmed(event), unhandled=unhandled)
+    return item
+
+
+def _completed(hint: Hint | None, error: BaseException | None) -> Hint:
+    complete: Hint = {} if hint is None else hint.copy()
+    if error is not None and "exc_info" not in complete:
+        complete["exc_info"] = (type(error), error, exceptions.traceback_of(error))
+    return complete
+
+
+def _error_of(hint: Hint | None) -> BaseException | None:
+    info = None if hint is None else hint.get("exc_info")
+    error = info[1] if type(info) is tuple and len(info) == 3 else info
+    return error if issubclass(type(error), BaseException) else None  # type: ignore[return-value]
+
+
+def _attachments(scope: Scope, hint: Hint | None) -> tuple[Attachment, ...]:
+    own = () if hint is None else tuple(hint.get("attachments") or ())
+    return (*scope.attachments, *own)
+
+
+def _attachment_items(
+    attachments: tuple[Attachment, ...],
+) -> tuple[tuple[Item, ...], tuple[tuple[Discard, int], ...]]:
+    """Return the items, and what is refused because it would not fit into the envelope."""
+    items: list[Item] = []
+    refused = total = 0
+    for attachment in attachments:
+        size = len(attachment["data"])
+        if size > limits.ATTACHMENT_BYTES or total + size > limits.ATTACHMENTS_BYTES:
+            refused += max(1, size)
+            continue
+        total += size
+        items.append(attachment_item(attachment))
+    discards = ((Discard("invalid", "attachment"), refused),) if refused else ()
+    return tuple(items), discards
+
+
+def _dropped(
+    event_id: str, reason: DiscardReason, hint: Hint | None, attachments: tuple[Attachment, ...]
+) -> Report:
+    discards: list[tuple[Discard, int]] = [(Discard(reason), 1)]
+    lost = sum(max(1, len(attachment["data"])) for attachment in attachments)
+    if lost:
+        discards.append((Discard(reason, "attachment"), lost))
+    log.debug(f"event {event_id} is not sent: {reason}")
+    return Report(event_id, discards=tuple(discards))

@@ -1,0 +1,333 @@
+"""Drafts: an event between the moment something happened and the moment it is written.
+
+`Recorder` takes, on the thread where it happened, what would be different a moment later: messages,
+code objects with line numbers, the contents of the scopes. `Draft.finish` builds the rest: frames
+with source, contexts, scrubbing, sizes. Where callbacks want to see the event first, the pipeline
+asks for `build` in the caller instead.
+
+Invariants: nothing live is kept beyond types, code objects and the globals of modules; `finish`
+may run on any thread, twice at the same moment even, and gives the same event.
+Threads: any. Source: wire.md sections 5, 6 and 8.4.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from crashfree._capture import exceptions, foreign, scope as scopes_, stacktrace, trim
+from crashfree._capture.contexts import ProcessFacts
+from crashfree._capture.exceptions import GENERIC, TakenChain
+from crashfree._capture.inapp import InApp
+from crashfree._capture.meta import Notes, Path
+from crashfree._capture.normalize import Normalizer
+from crashfree._capture.repair import Repairer
+from crashfree._capture.scope import Scope, Trace
+from crashfree._capture.scrub import Scrubber
+from crashfree._capture.settings import CaptureSettings
+from crashfree._capture.source import SourceReader
+from crashfree._capture.stacktrace import Frames, TakenStack, Variables
+from crashfree._ground import ids
+from crashfree._ground.clock import Clock
+from crashfree._protocol import sdk
+from crashfree._protocol.timestamps import rfc3339
+from crashfree.types import JSON, Event, Level, Mechanism
+
+_NO_STACK: Final = TakenStack([], 0)
+
+
+class ThreadFacts(NamedTuple):
+    """Where something happened."""
+
+    ident: int
+    name: str
+    main: bool
+    task: str | None
+
+
+class Recorder:
+    """Takes drafts for one client."""
+
+    __slots__ = ("clock", "facts", "frames", "scrubber", "settings")
+    settings: CaptureSettings
+    clock: Clock
+    frames: Frames
+    scrubber: Scrubber
+    facts: ProcessFacts
+
+    def __init__(self, settings: CaptureSettings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.frames = Frames(
+            InApp(settings.in_app_include, settings.in_app_exclude),
+            SourceReader() if settings.source_context else None,
+            settings.project_root or _working_directory(),
+        )
+        self.scrubber = Scrubber(send_default_pii=settings.send_default_pii)
+        self.facts = ProcessFacts(rfc3339(clock.time()))
+
+    def exception(
+        self,
+        error: BaseException,
+        scope: Scope,
+        *,
+        mechanism: Mechanism | None = None,
+        level: Level | None = None,
+    ) -> Draft:
+        """Take an exception."""
+        draft = Draft(self, scope, level or "error")
+        draft.mechanism = GENERIC if mechanism is None else mechanism
+        variables = draft.local_variables if self.settings.with_locals else None
+        draft.chain = exceptions.take(error, variables)
+        traceback = exceptions.traceback_of(error)
+        if traceback is None and self.settings.attach_stacktrace:
+            draft.stack = stacktrace.take_callers(stacktrace.outside(sys._getframe(1)), variables)
+        elif traceback is not None and self.settings.add_full_stack:
+            draft.stack = stacktrace.take_callers(traceback.tb_frame.f_back, variables)
+        draft.take_scope(scope)
+        return draft
+
+    def message(self, message: str, level: Level, scope: Scope) -> Draft:
+        """Take a message, with the stack of its caller where that is wanted."""
+        draft = Draft(self, scope, level)
+        draft.text = foreign.text_of(message)
+        if self.settings.attach_stacktrace:
+            variables = draft.local_variables if self.settings.with_locals else None
+            draft.stack = stacktrace.take_callers(stacktrace.outside(sys._getframe(1)), variables)
+        draft.take_scope(scope)
+        return draft
+
+    def event(self, event: Mapping[str, Any], scope: Scope) -> Draft:
+        """Take an event that the program made."""
+        given = dict(event)
+        draft = Draft(self, scope, "error")
+        if given.get("exception") is None and given.get("level") is None:
+            draft.level = "info" if given.get("message") or given.get("logentry") else "error"
+        if given.get("event_id") is not None:
+            draft.event_id = draft.repairer.repaired({"event_id": given["event_id"]})["event_id"]
+        draft.take_scope(scope, given)
+        return draft
+
+
+class Draft:
+    """What was taken, and how to make an event of it."""
+
+    __slots__ = (
+        "_normalizer",
+        "_notes",
+        "_recorder",
+        "_trace",
+        "chain",
+        "event_id",
+        "level",
+        "mechanism",
+        "repairer",
+        "stack",
+        "taken",
+        "text",
+        "thread",
+        "timestamp",
+    )
+    event_id: str
+    timestamp: float
+    level: Level
+    mechanism: Mechanism
+    chain: TakenChain | None
+    stack: TakenStack
+    text: str | None
+    taken: Event
+    """What scopes and program said, repaired."""
+    thread: ThreadFacts
+    repairer: Repairer
+
+    def __init__(self, recorder: Recorder, scope: Scope, level: Level) -> None:
+        settings = recorder.settings
+        self._recorder = recorder
+        self._notes = Notes()
+        self._normalizer = Normalizer(
+            recorder.clock,
+            max_bytes=settings.max_value_length,
+            notes=self._notes,
+            sensitive=recorder.scrubber.sensitive,
+        )
+        self.event_id = ids.event_id()
+        self.timestamp = recorder.clock.time()
+        self.repairer = Repairer(
+            self._normalizer, personal=settings.send_default_pii, now=self.timestamp
+        )
+        self.level = level
+        self.mechanism = GENERIC
+        self.chain = None
+        self.stack = _NO_STACK
+        self.text = None
+        self.taken = {}
+        self.thread = thread_facts()
+        self._trace = scope.own_trace()
+
+    def take_scope(self, scope: Scope, given: dict[str, Any] | None = None) -> None:
+        """Take what the scope says, below what the event itself says."""
+        event: dict[str, Any] = {} if given is None else given
+        merged: Event = scopes_.apply(scope, event)  # type: ignore[arg-type]
+        total = scope.breadcrumb_total
+        if merged:
+            self.taken = self.repairer.repaired(merged)
+            crumbs: Any = self.taken.get("breadcrumbs")
+            if crumbs and total > len(crumbs["values"]):
+                self._notes.shortened((None, "breadcrumbs"), total)
+            self.level = self.taken.get("level", self.level)
+
+    def local_variables(self, variables: Mapping[str, object]) -> Variables:
+        """Return the variables of a frame as JSON; all frames share the event's time budget."""
+        normalizer = self._normalizer
+        mine, normalizer.notes = normalizer.notes, Notes()
+        try:
+            values = normalizer.local_variables(variables, None)
+            return Variables(values, normalizer.notes.tree)
+        finally:
+            normalizer.notes = mine
+
+    def finish(self) -> Event:
+        """Return the event as it is sent: built, scrubbed, of bounded size."""
+        event = self.build()
+        self.scrub(event)
+        return trim.trimmed(event)
+
+    def build(self) -> Event:
+        """Return the whole event, not yet scrubbed."""
+        settings = self._recorder.settings
+        contexts: dict[str, Any] = self._recorder.facts.contexts()
+        if self.thread.task is not None:
+            contexts["task"] = {"type": "task", "name": self.thread.task}
+        contexts["trace"] = self._trace_context()
+        event: dict[str, Any] = {
+            "event_id": self.event_id,
+            "timestamp": self.timestamp,
+            "platform": "python",
+            "level": self.level,
+            "environment": settings.environment,
+        }
+        for key, value in (
+            ("release", settings.release),
+            ("dist", settings.dist),
+            ("server_name", settings.server_name),
+        ):
+            if value is not None:
+                event[key] = value
+        taken: dict[str, Any] = {**self.taken}
+        contexts.update(taken.pop("contexts", {}))
+        event.update(taken)
+        event["event_id"] = self.event_id
+        event["level"] = self.level
+        event["contexts"] = contexts
+        self._add_what_happened(event)
+        event.setdefault("sdk", self._sdk())
+        event.setdefault("modules", self._recorder.facts.modules())
+        if self._notes.tree:
+            event["_meta"] = {**event.get("_meta", {}), **self._notes.tree}
+        return event  # type: ignore[return-value]
+
+    def repaired(self, event: Mapping[str, Any]) -> Event:
+        """Return what a callback made of the event as plain JSON of the right shape."""
+        meta = event.get("_meta")
+        notes = Notes(meta if type(meta) is dict else None)
+        self._normalizer.notes = notes
+        result = self.repairer.repaired(event)
+        result["event_id"] = self.event_id
+        for key in ("timestamp", "platform", "level"):
+            result.setdefault(
+                key, {"timestamp": self.timestamp, "platform": "python"}.get(key, self.level)
+            )
+        if notes.tree:
+            result["_meta"] = notes.tree
+        return result
+
+    def scrub(self, event: Event) -> None:
+        """Hide what is secret in `event`."""
+        notes = Notes(event.get("_meta"))
+        self._recorder.scrubber.scrub(event, notes)
+        if notes.tree:
+            event["_meta"] = notes.tree
+
+    def _add_what_happened(self, event: dict[str, Any]) -> None:
+        frames = self._recorder.frames
+        thread: dict[str, Any] = {
+            "id": self.thread.ident,
+            "name": self.thread.name,
+            "current": True,
+            "main": self.thread.main,
+        }
+        if self.chain is not None:
+            event["exception"] = {"values": self._exception_values(self.chain)}
+            thread["crashed"] = self.mechanism.get("handled") is False
+        elif self.stack.frames:
+            built = frames.build(self.stack, {})
+            if built:
+                thread["stacktrace"] = {"frames": built}
+        if self.text is not None:
+            text = self._normalizer.text(self.text, ((None, "logentry"), "formatted"))
+            event["logentry"] = {"formatted": text}
+            event["message"] = text
+        event.setdefault("threads", {"values": [thread]})
+
+    def _exception_values(self, chain: TakenChain) -> list[dict[str, Any]]:
+        frames = self._recorder.frames
+        notes = Notes()
+        values: list[dict[str, Any]]
+        values = exceptions.build(chain, frames, self.mechanism, notes.tree)  # type: ignore[assignment]
+        if notes.tree:
+            self._notes.graft(((None, "exception"), "values"), notes.tree)
+        path: Path = ((None, "exception"), "values")
+        last = len(values) - 1
+        if chain.total > len(values):
+            self._notes.shortened(path, chain.total)
+        for index, value in enumerate(values):
+            taken = chain.exceptions[last - index]
+            value["value"] = self._normalizer.text(value["value"], ((path, index), "value"))
+            value["thread_id"] = self.thread.ident
+            if taken.stack.total > len(taken.stack.frames):
+                self._notes.shortened((((path, index), "stacktrace"), "frames"), taken.stack.total)
+        if self.stack.frames:
+            outermost = values[last].setdefault("stacktrace", {"frames": []})
+            outermost["frames"] = [*frames.build(self.stack, {}), *outermost["frames"]]
+            if not outermost["frames"]:
+                del values[last]["stacktrace"]
+        return values
+
+    def _trace_context(self) -> dict[str, Any]:
+        trace: Trace = self._trace
+        context: dict[str, Any] = {"trace_id": trace.trace_id, "span_id": trace.span_id}
+        if trace.parent_span_id is not None:
+            context["parent_span_id"] = trace.parent_span_id
+        return context
+
+    def _sdk(self) -> dict[str, Any]:
+        info: dict[str, Any] = dict(sdk.INFO)
+        info["packages"] = [{"name": "pypi:crashfree", "version": info["version"]}]
+        info["integrations"] = list(self._recorder.settings.integrations())
+        return info
+
+
+def thread_facts() -> ThreadFacts:
+    """Return the thread and the asyncio task that are running here."""
+    thread = threading.current_thread()
+    asyncio = sys.modules.get("asyncio")
+    task = None
+    if asyncio is not None and (loop := asyncio._get_running_loop()) is not None:
+        current = foreign.attempt(asyncio.current_task, loop)
+        task = None if current is None else foreign.attempt(current.get_name)
+    return ThreadFacts(
+        thread.ident or 0,
+        foreign.text_of(thread.name),
+        thread is threading.main_thread(),
+        None if task is None else foreign.text_of(task),
+    )
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""

@@ -1,0 +1,479 @@
+"""Any object becomes plain JSON: bounded in depth, breadth and text, never changed, never trusted.
+
+A walk runs no code of the objects it meets, with three guarded exceptions: the `repr` of what is
+neither a builtin nor a container, the iteration of foreign mappings, and `__crashfree_repr__`. Builtin
+containers are read by the methods of their builtin type, whatever their subclass overrides. A
+hanging `repr` cannot be interrupted; many slow ones are cut off by the time budget of the event.
+
+Invariants: never raises (but BaseException of foreign code), never changes its input, output is
+strict JSON with text keys. Threads: any, a `Normalizer` by one at a time.
+Source: wire.md section 7.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, timezone
+from itertools import islice
+from typing import Any
+
+from crashfree._capture import foreign
+from crashfree._capture.meta import FILTERED, Notes, Path
+from crashfree._ground.clock import Clock
+from crashfree.types import JSON
+
+DEPTH = 5
+BREADTH = 10
+TOP_BREADTH = 100
+KEY_CHARACTERS = 200
+TIME_BUDGET = 0.05
+"""Seconds of one event that foreign reprs may take together."""
+
+CYCLIC = "<cyclic>"
+SKIPPED = "<skipped: time budget>"
+
+_LARGEST = 1 << 53
+_LONGEST_RENDERING = foreign.REPR_CHARACTERS
+_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+
+
+def never(key: str) -> bool:
+    """The predicate of those who hide nothing."""
+    return False
+
+
+class Normalizer:
+    """One event's worth of walking: its limits, its notes and its time."""
+
+    __slots__ = (
+        "_all_ascii_safe",
+        "_clock",
+        "_deadline",
+        "_open",
+        "_sensitive",
+        "budget",
+        "max_bytes",
+        "notes",
+        "quoted",
+    )
+    max_bytes: int
+    """UTF-8 bytes of one text."""
+    notes: Notes
+    budget: float
+    quoted: bool
+    """True while walking local variables: every leaf becomes its repr."""
+    _clock: Clock
+    _deadline: float | None
+    _open: set[int]
+    _sensitive: Callable[[str], bool]
+    _all_ascii_safe: int
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        max_bytes: int,
+        notes: Notes,
+        sensitive: Callable[[str], bool] = never,
+        budget: float = TIME_BUDGET,
+    ) -> None:
+        self.max_bytes = max_bytes
+        self.notes = notes
+        self.budget = budget
+        self.quoted = False
+        self._clock = clock
+        self._deadline = None
+        self._open = set()
+        self._sensitive = sensitive
+        self._all_ascii_safe = max_bytes // 4
+
+    # -- entrances
+
+    def bag(self, entries: Mapping[str, object], path: Path) -> dict[str, JSON]:
+        """Return a mapping whose top may hold 100 keys, each value a tree of its own."""
+        bag = self._object(
+            _items(entries, TOP_BREADTH + 1), _length(entries), path, DEPTH, TOP_BREADTH
+        )
+        return bag
+
+    def local_variables(self, entries: Mapping[str, object], path: Path) -> dict[str, JSON]:
+        """Return local variables: a bag in which every leaf is a repr."""
+        self.quoted = True
+        try:
+            return self.bag(entries, path)
+        finally:
+            self.quoted = False
+
+    def value(self, value: object, path: Path, depth: int = DEPTH) -> JSON:
+        """Return any object as JSON, containers `depth` levels deep, 10 entries wide."""
+        kind = type(value)
+        if self.quoted:
+            if kind not in _CONTAINERS:
+                return self._leaf_repr(value, path, depth)
+        elif kind is str:
+            text: str = value  # type: ignore[assignment]
+            return text if len(text) <= self._all_ascii_safe else self.text(text, path)
+        elif value is None or kind is bool:
+            return value  # type: ignore[return-value]
+        elif kind is int:
+            return _integer(value)  # type: ignore[arg-type]
+        elif kind is float:
+            return _number(value)  # type: ignore[arg-type]
+        elif kind not in _CONTAINERS:
+            return self._other(value, path, depth)
+        return self._container(value, kind, path, depth)
+
+    def text(self, text: str, path: Path) -> str:
+        """Return a text cut to the limit, at a character's boundary, with a note."""
+        cut, length = cut_text(text, self.max_bytes)
+        if length is not None:
+            self.notes.shortened_text(path, length, len(cut.encode("utf-8", "surrogatepass")))
+        return cut
+
+    # -- containers
+
+    def _container(self, value: object, kind: type, path: Path, depth: int) -> JSON:
+        if depth <= 0:
+            return self.text(self.rendered(value), path)
+        identity = id(value)
+        if identity in self._open:
+            return CYCLIC
+        self._open.add(identity)
+        try:
+            if issubclass(kind, dict):
+                return self._object(
+                    _items(value, BREADTH + 1), _length(value), path, depth, BREADTH
+                )
+            length = _length(value)
+            entries = _first(value, BREADTH + 1)
+            if entries is None:
+                return unserializable(value)
+            below = [
+                self.value(entry, (path, index), depth - 1)
+                for index, entry in enumerate(entries[:BREADTH])
+            ]
+            if issubclass(kind, (set, frozenset)):
+                below.sort(key=repr)
+            if len(entries) > BREADTH:
+                self.notes.shortened(path, max(length, len(entries)))
+            return below
+        finally:
+            self._open.discard(identity)
+
+    def _object(
+        self,
+        items: list[tuple[object, object]] | None,
+        length: int,
+        path: Path,
+        depth: int,
+        breadth: int,
+    ) -> dict[str, JSON]:
+        result: dict[str, JSON] = {}
+        if items is None:
+            return result
+        for key, entry in items[:breadth]:
+            name = key if type(key) is str and len(key) <= KEY_CHARACTERS else _key(key)
+            if name in result:
+                name = _another(name, result)
+            result[name] = self.value(entry, (path, name), depth - 1)
+        if len(items) > breadth:
+            self.notes.shortened(path, max(length, len(items)))
+        return result
+
+    # -- leaves
+
+    def _leaf_repr(self, value: object, path: Path, depth: int) -> JSON:
+        kind = type(value)
+        if kind is str:
+            text: str = value  # type: ignore[assignment]
+            if len(text) > _LONGEST_RENDERING:
+                text = self.text(text, path)
+            return repr(text)
+        if kind is int:
+            return foreign.integer_text(value)  # type: ignore[arg-type]
+        if value is None or kind is bool or kind is float:
+            return repr(value)
+        base = _container_base(kind)
+        if base is not None and not _speaks_for_itself(value):
+            return self._container(value, base, path, depth)
+        return self.text(self.rendered(value), path)
+
+    def _other(self, value: object, path: Path, depth: int) -> JSON:
+        kind = type(value)
+        own = foreign.attribute(kind, "__crashfree_repr__")
+        if own is not None:
+            return self._budgeted(lambda: foreign.text_of(own(value)), path)  # type: ignore[operator]
+        base = _container_base(kind)
+        if base is not None:
+            return self._container(value, base, path, depth)
+        if _is_enum(kind):
+            return self._budgeted(lambda: foreign.repr_of(value), path)
+        if issubclass(kind, str):
+            return self.text(str.__str__(value), path)  # type: ignore[arg-type]
+        if issubclass(kind, int):
+            return _integer(int.__int__(value))  # type: ignore[arg-type]
+        if issubclass(kind, float):
+            return _number(float.__float__(value))  # type: ignore[arg-type]
+        if issubclass(kind, (bytes, bytearray, memoryview)):
+            return self.text(_decoded(value, self.max_bytes), path)
+        if issubclass(kind, datetime):
+            return _moment(value)  # type: ignore[arg-type]
+        if issubclass(kind, date):
+            return foreign.text_of(value)
+        return self._foreign(value, kind, path, depth)
+
+    def _foreign(self, value: object, kind: type, path: Path, depth: int) -> JSON:
+        module = (foreign.module_name(kind) or "").partition(".")[0]
+        if module == "numpy" and not hasattr(kind, "__iter__"):
+            plain = foreign.attempt(value.item)  # type: ignore[attr-defined]
+            if type(plain) in (bool, int, float, str):
+                return self.value(plain, path, depth)
+        if kind.__name__ in _AS_TEXT.get(module, ()):
+            return self._budgeted(lambda: foreign.text_of(value), path)
+        if depth > 0 and issubclass(kind, Mapping) and not _is_lazy(kind):
+            items = foreign.attempt(lambda: list(islice(value.items(), BREADTH + 1)))  # type: ignore[attr-defined]
+            if items is not None and all(type(item) is tuple and len(item) == 2 for item in items):
+                return self._object(items, _length(value), path, depth, BREADTH)
+        return self.text(self.rendered(value), path)
+
+    def _budgeted(self, render: Callable[[], str], path: Path) -> str:
+        return SKIPPED if self._out_of_time() else self.text(render(), path)
+
+    def _out_of_time(self) -> bool:
+        now = self._clock.monotonic()
+        if self._deadline is None:
+            self._deadline = now + self.budget
+        return now > self._deadline
+
+    # -- bounded repr
+
+    def rendered(self, value: object, limit: int = _LONGEST_RENDERING) -> str:
+        """Return something like `repr(value)`, of bounded length and cost.
+
+        Builtin containers and dataclasses are rendered here and secret keys in them hidden;
+        only their leaves are asked for their own repr.
+        """
+        parts: list[str] = []
+        self._render(value, parts, limit, DEPTH)
+        text = "".join(parts)
+        return text if len(text) <= limit else text[: limit - 3] + "..."
+
+    def _render(self, value: object, parts: list[str], room: int, depth: int) -> int:
+        """Append the rendering to `parts`; return the room that is left, negative when over."""
+        kind = type(value)
+        base = _container_base(kind)
+        if base is None:
+            fields = _dataclass_fields(value, kind)
+            if fields is not None and depth > 0:
+                return self._render_fields(
+                    value, foreign.type_name(kind), fields, parts, room, depth
+                )
+            text = self._leaf(value, kind, room)
+            parts.append(text)
+            return room - len(text)
+        identity = id(value)
+        if identity in self._open or depth <= 0:
+            parts.append("...")
+            return room - 3
+        self._open.add(identity)
+        try:
+            if base is dict:
+                return self._render_fields(value, None, _items(value, room), parts, room, depth)
+            opening, closing = _BRACKETS.get(base, (f"{base.__name__}([", "])"))
+            parts.append(opening)
+            for index, entry in enumerate(_first(value, room) or ()):
+                if index:
+                    parts.append(", ")
+                room = self._render(entry, parts, room - 2, depth - 1)
+                if room <= 0:
+                    break
+            parts.append(closing)
+            return room - 2
+        finally:
+            self._open.discard(identity)
+
+    def _render_fields(
+        self,
+        value: object,
+        name: str | None,
+        fields: list[tuple[object, object]] | None,
+        parts: list[str],
+        room: int,
+        depth: int,
+    ) -> int:
+        parts.append("{" if name is None else f"{name}(")
+        for index, (key, entry) in enumerate(fields or ()):
+            shown = self._leaf(key, type(key), room) if name is None else foreign.text_of(key)
+            parts.append(f"{', ' if index else ''}{shown}{': ' if name is None else '='}")
+            room -= len(parts[-1])
+            if self._sensitive(foreign.text_of(key)):
+                parts.append(repr(FILTERED))
+                room -= len(parts[-1])
+            else:
+                room = self._render(entry, parts, room, depth - 1)
+            if room <= 0:
+                break
+        parts.append("}" if name is None else ")")
+        return room - 2
+
+    def _leaf(self, value: object, kind: type, room: int) -> str:
+        if kind is str:
+            return repr(value[: room + 1])  # type: ignore[index]
+        if kind is bytes or kind is bytearray:
+            return repr(value[: room + 1])  # type: ignore[index]
+        if kind is int:
+            return foreign.integer_text(value)  # type: ignore[arg-type]
+        if value is None or kind is bool or kind is float:
+            return repr(value)
+        return SKIPPED if self._out_of_time() else foreign.repr_of(value)
+
+
+def cut_text(text: str, max_bytes: int) -> tuple[str, int | None]:
+    """Return a text of at most `max_bytes` in UTF-8, and its former length when it was longer."""
+    size = len(text)
+    if size * 4 <= max_bytes or (size <= max_bytes and text.isascii()):
+        return text, None
+    # A megabyte is encoded in a millisecond; nobody needs the exact length of more than that.
+    data = text[: 1 << 20].encode("utf-8", "surrogatepass")
+    length = len(data) + max(0, size - (1 << 20))
+    if length <= max_bytes:
+        return text, None
+    end = max(0, max_bytes - 3)
+    while end > 0 and data[end] & 0xC0 == 0x80:
+        end -= 1
+    return data[:end].decode("utf-8", "surrogatepass") + "...", length
+
+
+def unserializable(value: object) -> str:
+    """Return the marker for what could not be walked."""
+    return f"<unserializable: {foreign.type_name(type(value))}>"
+
+
+# -- what things are, without asking them
+
+_CONTAINERS = frozenset((dict, list, tuple, set, frozenset, deque, array, *_VIEWS))
+_BRACKETS: dict[type, tuple[str, str]] = {
+    list: ("[", "]"),
+    tuple: ("(", ")"),
+    set: ("{", "}"),
+    frozenset: ("frozenset({", "})"),
+}
+# Types whose `str` says it better than their repr, by top-level module: importing those modules
+# to compare the classes would cost more than the comparison is worth.
+_AS_TEXT: dict[str, frozenset[str]] = {
+    "decimal": frozenset(("Decimal",)),
+    "_decimal": frozenset(("Decimal",)),
+    "uuid": frozenset(("UUID",)),
+    "datetime": frozenset(("time",)),
+    "pathlib": frozenset(
+        ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path", "PurePath")
+    ),
+}
+
+
+def _container_base(kind: type) -> type | None:
+    """Return the builtin container that a type is or extends."""
+    if kind in _CONTAINERS:
+        return kind
+    for base in (dict, tuple, list, set, frozenset, deque, array):
+        if issubclass(kind, base):
+            return base
+    return None
+
+
+def _speaks_for_itself(value: object) -> bool:
+    return False
+
+
+def _is_enum(kind: type) -> bool:
+    enum = sys.modules.get("enum")
+    return enum is not None and issubclass(type(kind), enum.EnumMeta)
+
+
+def _is_lazy(kind: type) -> bool:
+    """Whether walking it would make it do its work, a database query for instance."""
+    return "lazy" in kind.__name__.lower() or "proxy" in kind.__name__.lower()
+
+
+def _dataclass_fields(value: object, kind: type) -> list[tuple[object, object]] | None:
+    """Return the fields of a dataclass whose repr is the generated one; None for others."""
+    fields = foreign.attribute(kind, "__dataclass_fields__")
+    if type(fields) is not dict:
+        return None
+    generated = foreign.attribute(foreign.attribute(kind, "__repr__"), "__wrapped__")
+    if getattr(foreign.attribute(generated, "__code__"), "co_filename", "") != "<string>":
+        return None
+    shown: list[tuple[object, object]] = []
+    for name, field in islice(fields.items(), TOP_BREADTH):
+        if foreign.attribute(field, "repr") is True:
+            shown.append((name, foreign.attempt(object.__getattribute__, value, name)))
+    return shown
+
+
+def _items(value: object, limit: int) -> list[tuple[object, object]] | None:
+    """Return the first items of a mapping; None when it changes faster than it can be read."""
+    if not issubclass(type(value), dict):
+        return foreign.attempt(lambda: list(islice(value.items(), limit)))  # type: ignore[attr-defined]
+    try:
+        return list(islice(dict.items(value), limit))  # type: ignore[arg-type]
+    except RuntimeError:
+        # Another thread changes it; a copy is one step under the GIL.
+        return foreign.attempt(lambda: list(islice(dict.copy(value).items(), limit)))  # type: ignore[arg-type]
+
+
+def _first(value: object, limit: int) -> list[object] | None:
+    """Return the first entries of a builtin container (or of a subclass, by builtin means)."""
+    kind = _container_base(type(value))
+    if kind is None:
+        return None
+    iterate: Callable[[Any], Iterable[object]] = kind.__iter__  # type: ignore[attr-defined]
+    try:
+        return list(islice(iterate(value), limit))
+    except RuntimeError:
+        return foreign.attempt(lambda: list(islice(_snapshot(value, kind), limit)))
+
+
+def _snapshot(value: Any, kind: type) -> Iterable[object]:
+    return kind.copy(value) if hasattr(kind, "copy") else list(value)  # type: ignore[no-any-return, attr-defined]
+
+
+def _length(value: object) -> int:
+    base = _container_base(type(value))
+    length = foreign.attempt(base.__len__ if base is not None else len, value)  # type: ignore[attr-defined, arg-type]
+    return length if type(length) is int else 0
+
+
+def _key(key: object) -> str:
+    if key is None or type(key) in (bool, float):
+        return repr(key)
+    return foreign.text_of(key)[:KEY_CHARACTERS]
+
+
+def _another(name: str, taken: Mapping[str, object]) -> str:
+    number = 2
+    while f"{name} ({number})" in taken:
+        number += 1
+    return f"{name} ({number})"
+
+
+def _integer(value: int) -> JSON:
+    return value if -_LARGEST <= value <= _LARGEST else foreign.integer_text(value)
+
+
+def _number(value: float) -> JSON:
+    return value if value - value == 0.0 else repr(value)
+
+
+def _decoded(value: object, limit: int) -> str:
+    data = foreign.attempt(lambda: bytes(memoryview(value)[: limit + 4]))  # type: ignore[arg-type]
+    return unserializable(value) if data is None else data.decode("utf-8", "replace")
+
+
+def _moment(value: datetime) -> str:
+    text = foreign.attempt(
+        lambda: datetime.astimezone(value, timezone.utc).isoformat(timespec="microseconds")
+    )
+    return foreign.repr_of(value) if text is None else text[:-6] + "Z"

@@ -1,0 +1,524 @@
+"""An event of any shape becomes one that servers take: field by field, or without that field.
+
+Used for what scopes hold, for events that programs make themselves, and for what their callbacks
+return. What can be read is converted (a number as a tag becomes text, `warn` becomes `warning`),
+what is unknown moves into `extra`, what no server would take is left out.
+
+Invariants: never raises; the input is not changed; the output is plain JSON of fresh containers.
+Threads: any. Source: wire.md section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from crashfree._capture import foreign, httpdata
+from crashfree._capture.meta import Path
+from crashfree._capture.normalize import TOP_BREADTH, Normalizer
+from crashfree._capture.stacktrace import NEWEST, OLDEST
+from crashfree._ground import ids, log
+from crashfree._protocol import fields
+from crashfree._protocol.naming import repair_environment, valid_dist
+from crashfree._protocol.timestamps import parse_timestamp
+from crashfree.errors import InvalidRelease
+from crashfree.release import Release
+from crashfree.types import JSON, Event, Level
+
+TAG_CHARACTERS: Final = 200
+LOGGER_CHARACTERS: Final = 64
+TRANSACTION_CHARACTERS: Final = 200
+MAX_EXCEPTIONS: Final = 50
+
+_LEVELS: Final[dict[str, Level]] = {
+    "fatal": "fatal",
+    "critical": "fatal",
+    "error": "error",
+    "exception": "error",
+    "warning": "warning",
+    "warn": "warning",
+    "info": "info",
+    "debug": "debug",
+    "notset": "debug",
+    "trace": "debug",
+}
+_TAG_KEY: Final = frozenset("_.:-")
+_DROPPED_TAGS: Final = frozenset(("release", "environment"))
+_CRUMB_TEXTS: Final = ("type", "category", "message", "event_id", "origin")
+_USER_TEXTS: Final = ("id", "email", "username", "name", "segment")
+_FRAME_TEXTS: Final = ("filename", "abs_path", "module", "function", "context_line", "package")
+_FRAME_LISTS: Final = ("pre_context", "post_context")
+_NO_DATA: Final[dict[str, Any]] = {}
+
+
+class Repairer:
+    """One event's worth of repairing."""
+
+    __slots__ = ("_normalizer", "_now", "_personal")
+    _normalizer: Normalizer
+    _personal: bool
+    _now: float
+
+    def __init__(self, normalizer: Normalizer, *, personal: bool, now: float) -> None:
+        self._normalizer = normalizer
+        self._personal = personal
+        self._now = now
+
+    def repaired(self, event: Mapping[str, Any], *, trusted_frames: bool = False) -> Event:
+        """Return `event` as servers want it.
+
+        `trusted_frames`: its stack traces are our own, as they were built.
+        """
+        result: dict[str, Any] = {}
+        unknown: dict[str, object] = {}
+        items = foreign.attempt(lambda: list(event.items())[:1000]) or []
+        for key, value in items:
+            if value is None:
+                continue
+            if trusted_frames and key in ("exception", "threads"):
+                result[key] = value
+                continue
+            repair = _REPAIRS.get(key) if type(key) is str else None
+            if repair is None:
+                if key not in _LEFT_OUT:
+                    unknown[foreign.text_of(key)] = value
+                continue
+            fixed = repair(self, value)
+            if fixed is not None:
+                result[key] = fixed
+        if unknown:
+            result["extra"] = {
+                **self._normalizer.bag(unknown, (None, "extra")),
+                **result.get("extra", {}),
+            }
+        return result  # type: ignore[return-value]
+
+    # -- one method a field; None leaves it out
+
+    def _event_id(self, value: object) -> JSON:
+        return fields.hex_id(foreign.text_of(value)) or ids.event_id()
+
+    def _timestamp(self, value: object) -> JSON:
+        return self._instant(value)
+
+    def _platform(self, value: object) -> JSON:
+        return foreign.text_of(value)[:64] or None
+
+    def _level(self, value: object) -> JSON:
+        return level_of(value)
+
+    def _logger(self, value: object) -> JSON:
+        return one_line(value, LOGGER_CHARACTERS) or None
+
+    def _transaction(self, value: object) -> JSON:
+        return one_line(value, TRANSACTION_CHARACTERS) or None
+
+    def _server_name(self, value: object) -> JSON:
+        return one_line(value, TAG_CHARACTERS) or None
+
+    def _release(self, value: object) -> JSON:
+        try:
+            return Release.parse(foreign.text_of(value)).raw
+        except InvalidRelease as error:
+            log.warning(f"the release of an event is left out: {error}", key="event.release")
+            return None
+
+    def _dist(self, value: object) -> JSON:
+        text = foreign.text_of(value).strip()
+        return text if valid_dist(text) else None
+
+    def _environment(self, value: object) -> JSON:
+        return repair_environment(foreign.text_of(value))
+
+    def _message(self, value: object) -> JSON:
+        if type(value) is dict:
+            value = value.get("formatted") or value.get("message") or ""
+        return self._normalizer.text(foreign.text_of(value), (None, "message"))
+
+    def _logentry(self, value: object) -> JSON:
+        if type(value) is not dict:
+            return {"formatted": self._normalizer.text(foreign.text_of(value), (None, "logentry"))}
+        path: Path = (None, "logentry")
+        result: dict[str, JSON] = {}
+        for key in ("message", "formatted"):
+            if value.get(key) is not None:
+                text = foreign.text_of(value[key])
+                result[key] = self._normalizer.text(text, (path, key))
+        params = value.get("params")
+        if params is not None:
+            listed = params if type(params) in (list, tuple, dict) else [params]
+            result["params"] = self._normalizer.value(listed, (path, "params"))
+        return result or None
+
+    def _tags(self, value: object) -> JSON:
+        result: dict[str, JSON] = {}
+        for key, entry in _pairs(value)[:TOP_BREADTH]:
+            name = _tag_key(key)
+            if not name or name in _DROPPED_TAGS or entry is None:
+                continue
+            text = entry if type(entry) is str else foreign.text_of(entry)
+            text = one_line(text, TAG_CHARACTERS)
+            if text:
+                result[name] = text
+        return result or None
+
+    def _extra(self, value: object) -> JSON:
+        path: Path = (None, "extra")
+        entries = _mapping(value)
+        return self._normalizer.bag({"value": value} if entries is None else entries, path) or None
+
+    def _contexts(self, value: object) -> JSON:
+        result: dict[str, JSON] = {}
+        for key, context in list((_mapping(value) or {}).items())[:TOP_BREADTH]:
+            if context is None:
+                continue
+            name = foreign.text_of(key)[:TAG_CHARACTERS]
+            entries = _mapping(context)
+            result[name] = self._normalizer.bag(
+                {"value": context} if entries is None else entries, ((None, "contexts"), name)
+            )
+        return result or None
+
+    def _user(self, value: object) -> JSON:
+        entries = _mapping(value)
+        if entries is None:
+            return {"id": foreign.text_of(value)[:TAG_CHARACTERS]}
+        result: dict[str, JSON] = {}
+        more: dict[str, object] = {}
+        path: Path = (None, "user")
+        for key, entry in entries.items():
+            if entry is None:
+                continue
+            if key in _USER_TEXTS:
+                result[key] = self._normalizer.text(foreign.text_of(entry), (path, key))
+            elif key == "ip_address":
+                address = foreign.text_of(entry).strip()
+                if address in ("auto", "{{auto}}"):
+                    result[key] = "{{auto}}"
+                elif is_address(address):
+                    result[key] = address
+            elif key == "data" and (data := _mapping(entry)) is not None:
+                more.update(data)
+            elif key == "geo" and (geo := _mapping(entry)) is not None:
+                result[key] = self._normalizer.bag(geo, (path, key))
+            else:
+                more[key] = entry
+        if more:
+            result["data"] = self._normalizer.bag(more, (path, "data"))
+        return result or None
+
+    def _request(self, value: object) -> JSON:
+        entries = _mapping(value)
+        if entries is None:
+            return None
+        return httpdata.permitted(entries, self._normalizer, personal=self._personal) or None
+
+    def _breadcrumbs(self, value: object) -> JSON:
+        listed = value.get("values") if type(value) is dict else value
+        path: Path = ((None, "breadcrumbs"), "values")
+        crumbs = [
+            crumb
+            for index, entry in enumerate(_sequence(listed) or ())
+            if (crumb := self._breadcrumb(entry, (path, index))) is not None
+        ]
+        return {"values": crumbs} if crumbs else None
+
+    def _breadcrumb(self, value: object, path: Path) -> JSON:
+        entries = _mapping(value)
+        if entries is None:
+            return None
+        result: dict[str, JSON] = {}
+        data: dict[str, object] | None = None
+        for key, entry in entries.items():
+            if entry is None:
+                continue
+            if key == "timestamp":
+                result[key] = entry if type(entry) is float else self._instant(entry)
+            elif key in _CRUMB_TEXTS:
+                text = entry if type(entry) is str else foreign.text_of(entry)
+                result[key] = self._normalizer.text(text, (path, key)) if len(text) > 100 else text
+            elif key == "level":
+                result[key] = level_of(entry)
+            elif key == "data":
+                data = {**(data or _NO_DATA), **(_mapping(entry) or {"value": entry})}
+            else:
+                data = {**(data or _NO_DATA), foreign.text_of(key): entry}
+        if data:
+            result["data"] = self._normalizer.bag(data, (path, "data"))
+        return result or None
+
+    def _fingerprint(self, value: object) -> JSON:
+        parts = [value] if type(value) is str else _sequence(value)
+        texts = [foreign.text_of(part)[:1000] for part in (parts or ())[:100] if part is not None]
+        return texts or None
+
+    def _modules(self, value: object) -> JSON:
+        return {
+            foreign.text_of(name): foreign.text_of(version)[:200]
+            for name, version in list((_mapping(value) or {}).items())[:5000]
+        } or None
+
+    def _sdk(self, value: object) -> JSON:
+        entries = _mapping(value)
+        if entries is None or type(entries.get("name")) is not str:
+            return None
+        if type(entries.get("version")) is not str:
+            return None
+        return self._normalizer.bag(entries, (None, "sdk"))
+
+    def _exception(self, value: object) -> JSON:
+        listed = value.get("values", [value]) if type(value) is dict else value
+        path: Path = ((None, "exception"), "values")
+        values = [
+            fixed
+            for index, entry in enumerate((_sequence(listed) or [])[-MAX_EXCEPTIONS:])
+            if (fixed := self._exception_value(entry, (path, index))) is not None
+        ]
+        return {"values": values} if values else None
+
+    def _exception_value(self, value: object, path: Path) -> JSON:
+        entries = _mapping(value)
+        if entries is None or (entries.get("type") is None and entries.get("value") is None):
+            return None
+        result: dict[str, JSON] = {}
+        for key in ("type", "value", "module"):
+            if entries.get(key) is not None:
+                result[key] = self._normalizer.text(foreign.text_of(entries[key]), (path, key))
+        if "module" in entries and entries["module"] is None:
+            result["module"] = None
+        mechanism = _mapping(entries.get("mechanism"))
+        if mechanism is not None:
+            result["mechanism"] = self._mechanism(mechanism, (path, "mechanism"))
+        thread = entries.get("thread_id")
+        if type(thread) in (int, str):
+            result["thread_id"] = thread
+        stacktrace = self._stacktrace(entries.get("stacktrace"), (path, "stacktrace"))
+        if stacktrace is not None:
+            result["stacktrace"] = stacktrace
+        return result
+
+    def _mechanism(self, mechanism: Mapping[str, Any], path: Path) -> JSON:
+        result: dict[str, JSON] = {
+            "type": foreign.text_of(mechanism.get("type") or "generic")[:128]
+        }
+        for key in ("handled", "synthetic", "is_exception_group"):
+            if type(mechanism.get(key)) is bool:
+                result[key] = mechanism[key]
+        for key in ("exception_id", "parent_id"):
+            if type(mechanism.get(key)) is int:
+                result[key] = mechanism[key]
+        for key in ("source", "description", "help_link"):
+            if mechanism.get(key) is not None:
+                text = foreign.text_of(mechanism[key])
+                result[key] = self._normalizer.text(text, (path, key))
+        for key in ("data", "meta"):
+            entries = _mapping(mechanism.get(key))
+            if entries:
+                result[key] = self._normalizer.bag(entries, (path, key))
+        return result
+
+    def _threads(self, value: object) -> JSON:
+        listed = value.get("values") if type(value) is dict else value
+        threads: list[JSON] = []
+        for index, entry in enumerate((_sequence(listed) or [])[:1000]):
+            entries = _mapping(entry)
+            if entries is None:
+                continue
+            path: Path = (((None, "threads"), "values"), index)
+            thread: dict[str, JSON] = {
+                key: entries[key]
+                for key in ("crashed", "current", "main")
+                if type(entries.get(key)) is bool
+            }
+            if type(entries.get("id")) in (int, str):
+                thread["id"] = entries["id"]
+            for key in ("name", "state"):
+                if entries.get(key) is not None:
+                    thread[key] = foreign.text_of(entries[key])[:200]
+            stacktrace = self._stacktrace(entries.get("stacktrace"), (path, "stacktrace"))
+            if stacktrace is not None:
+                thread["stacktrace"] = stacktrace
+            threads.append(thread)
+        return {"values": threads} if threads else None
+
+    def _stacktrace(self, value: object, path: Path) -> JSON:
+        entries = _mapping(value)
+        listed = _sequence(None if entries is None else entries.get("frames")) or []
+        if len(listed) > OLDEST + NEWEST:
+            self._normalizer.notes.shortened((path, "frames"), len(listed))
+            listed = listed[:OLDEST] + listed[-NEWEST:]
+        frames: list[JSON] = []
+        at: Path = (path, "frames")
+        for entry in listed:
+            frame = self._frame(entry, (at, len(frames)))
+            if frame:
+                frames.append(frame)
+        # An empty list of frames is refused; so is a stack trace without one.
+        return {"frames": frames} if frames else None
+
+    def _frame(self, value: object, path: Path) -> JSON:
+        entries = _mapping(value)
+        if entries is None:
+            return None
+        result: dict[str, JSON] = {}
+        for key, entry in entries.items():
+            kind = type(entry)
+            if key in _FRAME_TEXTS:
+                text = entry if kind is str else None if entry is None else foreign.text_of(entry)
+                if text is not None:
+                    result[key] = (
+                        self._normalizer.text(text, (path, key)) if len(text) > 500 else text
+                    )
+            elif key in ("lineno", "colno"):
+                if kind is int and 0 <= entry < 1 << 32:
+                    result[key] = entry
+            elif key == "in_app":
+                if kind is bool:
+                    result[key] = entry
+            elif key in _FRAME_LISTS:
+                lines = [
+                    line if type(line) is str and len(line) <= 500 else foreign.text_of(line)[:512]
+                    for line in (_sequence(entry) or [])[:10]
+                ]
+                if lines:
+                    result[key] = lines
+            elif key == "vars":
+                variables = _mapping(entry)
+                if variables:
+                    result[key] = self._normalizer.bag(variables, (path, key))
+        return result
+
+    def _meta(self, value: object) -> JSON:
+        # Ours, or one that came with the event: notes by path, nothing to convert.
+        return value if type(value) is dict else None
+
+    def _instant(self, value: object) -> float:
+        if issubclass(type(value), datetime):
+            seconds = foreign.attempt(datetime.timestamp, value)  # type: ignore[arg-type]
+            return self._now if seconds is None else seconds
+        try:
+            return parse_timestamp(value)
+        except ValueError:
+            return self._now
+
+
+_Repair = Callable[[Repairer, Any], JSON]
+
+_REPAIRS: Final[dict[str, _Repair]] = {
+    "event_id": Repairer._event_id,
+    "timestamp": Repairer._timestamp,
+    "platform": Repairer._platform,
+    "level": Repairer._level,
+    "logger": Repairer._logger,
+    "transaction": Repairer._transaction,
+    "server_name": Repairer._server_name,
+    "release": Repairer._release,
+    "dist": Repairer._dist,
+    "environment": Repairer._environment,
+    "message": Repairer._message,
+    "logentry": Repairer._logentry,
+    "tags": Repairer._tags,
+    "extra": Repairer._extra,
+    "contexts": Repairer._contexts,
+    "user": Repairer._user,
+    "request": Repairer._request,
+    "breadcrumbs": Repairer._breadcrumbs,
+    "fingerprint": Repairer._fingerprint,
+    "modules": Repairer._modules,
+    "sdk": Repairer._sdk,
+    "exception": Repairer._exception,
+    "threads": Repairer._threads,
+    "_meta": Repairer._meta,
+}
+_LEFT_OUT: Final = frozenset(("errors", "type", "received", "project", "key_id", "site", "version"))
+
+
+def level_of(value: object) -> Level:
+    """Return a level of the wire for a word or a number of `logging`."""
+    kind = type(value)
+    if kind is int:
+        number: int = value  # type: ignore[assignment]
+        if number >= 50:
+            return "fatal"
+        if number >= 40:
+            return "error"
+        if number >= 30:
+            return "warning"
+        return "info" if number >= 20 else "debug"
+    return _LEVELS.get(foreign.text_of(value).strip().lower(), "error")
+
+
+def one_line(value: object, characters: int) -> str:
+    """Return text without line ends, cut to a number of characters."""
+    text = foreign.text_of(value)
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text[: characters * 2])
+    text = text.strip()
+    return text if len(text) <= characters else text[: characters - 3] + "..."
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is an IPv4 or IPv6 address."""
+    if ":" not in text:
+        parts = text.split(".")
+        return len(parts) == 4 and all(
+            part.isascii() and part.isdigit() and len(part) <= 3 and int(part) <= 255
+            for part in parts
+        )
+    if text.count("::") > 1 or text.strip("0123456789abcdefABCDEF:."):
+        return False
+    groups = text.split(":")
+    last = groups[-1]
+    if "." in text:
+        if not is_address(last):
+            return False
+        groups[-1:] = ["0", "0"]
+    if any(len(group) > 4 or "." in group for group in groups):
+        return False
+    return len(groups) <= 8 if "::" in text else len(groups) == 8 and all(groups)
+
+
+def _tag_key(key: object) -> str:
+    text = key if type(key) is str else foreign.text_of(key)
+    if text.isidentifier() and text.isascii() and len(text) <= TAG_CHARACTERS:
+        return text
+    return "".join(
+        char
+        if (char.isascii() and char.isalnum()) or char in _TAG_KEY
+        else "-"
+        if char == " "
+        else "_"
+        for char in text.strip()[:TAG_CHARACTERS]
+    )
+
+
+def _pairs(value: object) -> list[tuple[object, object]]:
+    entries = _mapping(value)
+    if entries is not None:
+        return list(entries.items())
+    return [
+        (pair[0], pair[1])
+        for pair in _sequence(value) or ()
+        if type(pair) in (list, tuple) and len(pair) == 2
+    ]
+
+
+def _mapping(value: object) -> dict[Any, Any] | None:
+    """Return a mapping as a dict that nobody else changes; None for anything else."""
+    kind = type(value)
+    if kind is dict:
+        return value.copy()  # type: ignore[attr-defined, no-any-return]
+    if issubclass(kind, dict):
+        return dict.copy(value)  # type: ignore[arg-type]
+    if issubclass(kind, Mapping):
+        return foreign.attempt(dict, value)  # type: ignore[call-overload, no-any-return]
+    return None
+
+
+def _sequence(value: object) -> list[Any] | None:
+    if issubclass(type(value), list):
+        return list.copy(value)  # type: ignore[arg-type]
+    if issubclass(type(value), tuple):
+        return list(tuple.__iter__(value))  # type: ignore[arg-type]
+    return None

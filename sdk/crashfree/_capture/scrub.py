@@ -1,0 +1,346 @@
+"""Secrets leave the event before the event leaves the process.
+
+Keys decide first: names from the deny list, compared without case, `-`, `_`, `.` and blanks, and
+anything whose name holds a word such as `password` or `token`. Then texts: credentials in URLs (a DSN
+is one), secret parameters of query strings, bearer tokens, and in data also `password='...'` inside
+a repr. The scrubber works on the event's own copy and goes as deep as the event is.
+
+Nothing is looked for in `contexts.trace`, `sdk`, `modules` and `_meta`. Never raises.
+Threads: any. Source: wire.md section 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from crashfree._capture.meta import FILTERED, Notes, Path
+from crashfree.types import Event
+
+# Compared in their reduced form: `x_api_key`, `X-Api-Key` and `xApiKey` are one name.
+_DENIED: Final = frozenset((
+    "password", "passwd", "pwd", "passphrase", "secret", "apikey", "auth", "credentials",
+    "mysqlpwd", "privatekey", "token", "session", "csrftoken", "sessionid", "xcsrftoken",
+    "setcookie", "cookie", "authorization", "proxyauthorization", "xapikey", "aiohttpsession",
+    "connectsid", "csrf", "phpsessid", "symfony", "usersession", "xsrf", "xsrftoken", "dsn",
+    "sentrydsn", "accesskey", "jwt", "bearer", "identity", "saml", "sso",
+))  # fmt: skip
+_DENIED_WORDS: Final = (
+    "password", "passwd", "secret", "token", "apikey", "privatekey", "authorization", "cookie",
+    "credential",
+)  # fmt: skip
+_PERSONAL: Final = frozenset((
+    "xforwardedfor", "xrealip", "ipaddress", "remoteaddr", "forwarded", "cfconnectingip",
+    "trueclientip", "xclientip", "remoteuser",
+))  # fmt: skip
+_SEPARATORS: Final = str.maketrans("", "", "-_. ")
+_REMEMBERED: Final = 5000
+
+_ENDS_URL: Final = frozenset(" \t\r\n\"'<>`\\{}|^")
+_ENDS_VALUE: Final = frozenset("& \t\r\n\"'<>`#;)")
+_SCHEMES: Final = ("bearer ", "basic ", "token ", "digest ")
+_SHORTEST_TOKEN: Final = 8
+_TEXT_WORDS: Final = (
+    "password", "passwd", "secret", "token", "api_key", "apikey", "api-key", "private_key",
+    "authorization", "credential", "cookie",
+)  # fmt: skip
+
+
+class Scrubber:
+    """The built-in scrubbing of one client."""
+
+    __slots__ = ("_known", "_personal")
+    _personal: bool
+    _known: dict[str, bool]
+
+    def __init__(self, *, send_default_pii: bool) -> None:
+        self._personal = not send_default_pii
+        self._known = {}
+
+    def sensitive(self, key: str) -> bool:
+        """Return whether the value under this key is to be hidden."""
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known = {}
+            known = self._known[key] = self._judge(key)
+        return known
+
+    def scrub(self, event: Event, notes: Notes) -> None:
+        """Hide what is secret in an event, in place, with a note at each place."""
+        walk = _Walk(self, notes)
+        for key in ("extra", "tags", "user", "request"):
+            part: Any = event.get(key)
+            if type(part) is dict:
+                walk.mapping(part, (None, key))
+        contexts = event.get("contexts")
+        if type(contexts) is dict:
+            for name, context in contexts.items():
+                if name != "trace" and type(context) is dict:
+                    walk.mapping(context, (((None, "contexts"), name)))
+        self._breadcrumbs(event, walk)
+        self._stacks(event, walk)
+        self._messages(event, walk)
+
+    def _judge(self, key: str) -> bool:
+        # A long key is a text that happens to be one; it can still hold a word.
+        reduced = key[:200].lower().translate(_SEPARATORS)
+        if reduced in _DENIED or any(word in reduced for word in _DENIED_WORDS):
+            return True
+        return self._personal and reduced.removeprefix("http") in _PERSONAL
+
+    def _breadcrumbs(self, event: Event, walk: _Walk) -> None:
+        path: Path = ((None, "breadcrumbs"), "values")
+        for index, crumb in enumerate(_values(event.get("breadcrumbs"))):
+            at: Path = (path, index)
+            data = crumb.get("data")
+            if type(data) is dict:
+                walk.mapping(data, (at, "data"))
+            walk.text_field(crumb, "message", at)
+
+    def _stacks(self, event: Event, walk: _Walk) -> None:
+        for key in ("exception", "threads"):
+            part: Any = event.get(key)
+            for index, value in enumerate(_values(part)):
+                at: Path = (((None, key), "values"), index)
+                if key == "exception":
+                    walk.text_field(value, "value", at)
+                stacktrace = value.get("stacktrace")
+                frames = stacktrace.get("frames") if type(stacktrace) is dict else None
+                for number, frame in enumerate(frames if type(frames) is list else ()):
+                    variables = frame.get("vars") if type(frame) is dict else None
+                    if type(variables) is dict:
+                        below: Path = ((((at, "stacktrace"), "frames"), number), "vars")
+                        walk.mapping(variables, below)
+
+    def _messages(self, event: Event, walk: _Walk) -> None:
+        fields: dict[str, Any] = event  # type: ignore[assignment]
+        walk.text_field(fields, "message", None)
+        walk.text_field(fields, "transaction", None)
+        entry = fields.get("logentry")
+        if type(entry) is dict:
+            at: Path = (None, "logentry")
+            walk.text_field(entry, "message", at)
+            walk.text_field(entry, "formatted", at)
+            params = entry.get("params")
+            if type(params) is list:
+                walk.sequence(params, (at, "params"))
+
+
+class _Walk:
+    """One pass over an event."""
+
+    __slots__ = ("_notes", "_sensitive")
+    _notes: Notes
+
+    def __init__(self, scrubber: Scrubber, notes: Notes) -> None:
+        self._sensitive = scrubber.sensitive
+        self._notes = notes
+
+    def mapping(self, entries: dict[str, Any], path: Path) -> None:
+        for key, value in entries.items():
+            if value is None or value == "" or value == FILTERED:
+                continue
+            if self._sensitive(key):
+                entries[key] = FILTERED
+                self._notes.forget((path, key))
+                self._notes.filtered((path, key))
+                continue
+            kind = type(value)
+            if kind is str:
+                if len(value) > 6:
+                    query = key in _QUERY_KEYS
+                    clean = without_secrets(value, data=True, query=query)
+                    if clean is not value:
+                        entries[key] = clean
+                        self._notes.filtered((path, key))
+            elif kind is dict:
+                self.mapping(value, (path, key))
+            elif kind is list:
+                self.sequence(value, (path, key))
+
+    def sequence(self, entries: list[Any], path: Path) -> None:
+        if len(entries) == 2 and type(entries[0]) is str and self._sensitive(_unquoted(entries[0])):
+            # A header as a pair of name and value.
+            entries[1] = FILTERED
+            self._notes.filtered((path, 1))
+            return
+        for index, value in enumerate(entries):
+            kind = type(value)
+            if kind is str:
+                clean = without_secrets(value, data=True)
+                if clean is not value:
+                    entries[index] = clean
+                    self._notes.filtered((path, index))
+            elif kind is dict:
+                self.mapping(value, (path, index))
+            elif kind is list:
+                self.sequence(value, (path, index))
+
+    def text_field(self, part: dict[str, Any], key: str, path: Path) -> None:
+        value = part.get(key)
+        if type(value) is not str:
+            return
+        clean = without_secrets(value)
+        if clean is not value:
+            part[key] = clean
+            self._notes.filtered((path, key))
+
+
+_QUERY_KEYS = frozenset(("query_string", "query", "http.query", "fragment", "http.fragment"))
+
+
+def without_secrets(text: str, *, data: bool = False, query: bool = False) -> str:
+    """Return `text` with its secrets replaced; the very same object when there are none.
+
+    `data`: also look for `password='...'` and the like, which a message to read may hold by
+    chance. `query`: the text is a query string.
+    """
+    clean = text
+    if "@" in text and "://" in text:
+        clean = _without_userinfo(clean)
+    if "=" in text and (query or "?" in text or "&" in text):
+        clean = _without_parameters(clean, query)
+    if len(text) > _SHORTEST_TOKEN + 6:
+        lowered = clean.lower()
+        if "bearer " in lowered or "authorization" in lowered:
+            clean = _without_credentials(clean)
+            lowered = clean.lower()
+        if data and ("=" in text or ":" in text):
+            for word in _TEXT_WORDS:
+                if word in lowered:
+                    clean = _without_assignments(clean, word)
+                    lowered = clean.lower()
+    return clean
+
+
+def _without_userinfo(text: str) -> str:
+    """Replace `user:password` in every URL of a text."""
+    parts: list[str] = []
+    start = 0
+    while True:
+        at = text.find("://", start)
+        if at < 0:
+            parts.append(text[start:])
+            return text if len(parts) == 1 else "".join(parts)
+        authority = at + 3
+        end = authority
+        while end < len(text) and text[end] not in "/?#" and text[end] not in _ENDS_URL:
+            end += 1
+        host = text.rfind("@", authority, end)
+        if host < 0 or text[authority:host] == FILTERED:
+            parts.append(text[start:end])
+        else:
+            parts += (text[start:authority], FILTERED, text[host:end])
+        start = end
+        if host < 0 and start >= len(text):
+            return text if FILTERED not in "".join(parts) else "".join(parts)
+
+
+def _without_parameters(text: str, query: bool) -> str:
+    """Replace the values of secret parameters in query strings."""
+    parts: list[str] = []
+    done = 0
+    at = 0 if query else _next_parameter(text, 0)
+    while at >= 0:
+        equals = text.find("=", at)
+        if equals < 0:
+            break
+        key = text[at:equals]
+        end = equals + 1
+        while end < len(text) and text[end] not in _ENDS_VALUE:
+            end += 1
+        if end > equals + 1 and len(key) < 100 and _is_parameter(key) and _DEFAULT.sensitive(key):
+            if text[equals + 1 : end] != FILTERED:
+                parts += (text[done : equals + 1], FILTERED)
+                done = end
+        at = _next_parameter(text, at)
+    return text if not parts else "".join((*parts, text[done:]))
+
+
+def _next_parameter(text: str, start: int) -> int:
+    """Return where the next name after `?`, `&` or `;` begins; -1 when there is none."""
+    found = [
+        at
+        for at in (text.find("?", start), text.find("&", start), text.find(";", start))
+        if at >= 0
+    ]
+    return min(found) + 1 if found else -1
+
+
+def _is_parameter(key: str) -> bool:
+    return all(char.isalnum() or char in "_-.[]%+$" for char in key) and bool(key)
+
+
+def _without_credentials(text: str) -> str:
+    """Replace what follows `Bearer` and, in an Authorization header, any other scheme."""
+    lowered = text.lower()
+    header = "authorization" in lowered
+    for scheme in _SCHEMES:
+        if scheme != "bearer " and not header:
+            continue
+        start = lowered.find(scheme)
+        while start >= 0:
+            begin = start + len(scheme)
+            end = begin
+            while end < len(text) and text[end] not in " \t\r\n\"',;<>)}]":
+                end += 1
+            word = text[begin:end]
+            if len(word) >= _SHORTEST_TOKEN and word != FILTERED and (header or not word.isalpha()):
+                text = text[:begin] + FILTERED + text[end:]
+                lowered = text.lower()
+                end = begin + len(FILTERED)
+            start = lowered.find(scheme, end)
+    return text
+
+
+def _without_assignments(text: str, word: str) -> str:
+    """Replace the value in `...word...='value'`, `"...word...": "value"` and `word=value`."""
+    lowered = text.lower()
+    start = lowered.find(word)
+    while start >= 0:
+        at = start + len(word)
+        while at < len(text) and (text[at].isalnum() or text[at] in "_-"):
+            at += 1
+        quoted = at < len(text) and text[at] in "\"'"
+        if quoted:
+            at += 1
+        while at < len(text) and text[at] == " ":
+            at += 1
+        # `token: x` is a sentence, `'token': 'x'` and `token=x` are data.
+        if at < len(text) and (text[at] == "=" or (text[at] == ":" and quoted)):
+            at += 1
+            while at < len(text) and text[at] == " ":
+                at += 1
+            end = _end_of_value(text, at)
+            if end > at and text[at:end].strip("\"'") not in ("", FILTERED, "None", "null"):
+                text = text[:at] + FILTERED + text[end:]
+                lowered = text.lower()
+                at += len(FILTERED)
+        start = lowered.find(word, max(at, start + 1))
+    return text
+
+
+def _end_of_value(text: str, at: int) -> int:
+    if at < len(text) and text[at] in "\"'":
+        quote = text[at]
+        end = at + 1
+        while end < len(text) and text[end] != quote:
+            end += 2 if text[end] == "\\" else 1
+        return min(len(text), end + 1)
+    end = at
+    while end < len(text) and text[end] not in ",;&)}] \t\r\n":
+        end += 1
+    return end
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 2 and text[0] in "\"'" and text[0] == text[-1] else text
+
+
+def _values(part: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    values = part.get("values") if type(part) is dict else None
+    return [one for one in values if type(one) is dict] if type(values) is list else []
+
+
+_DEFAULT: Final = Scrubber(send_default_pii=True)

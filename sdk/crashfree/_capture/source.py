@@ -1,0 +1,163 @@
+"""Source lines around a frame: from the disk, a zip file, or whoever loaded the module.
+
+Read on the worker where no callback needs the event earlier. The reader is our own: `linecache`
+and `tokenize` would be imported in the middle of a crash. What is read is kept, bounded in files
+and bytes, and checked against the file's time and size before it is used again.
+
+Threads: any; the cache is a dict whose entries are replaced whole. Never raises.
+Source: wire.md section 6.3.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from crashfree._capture import foreign
+
+LINES_AROUND = 5
+MAX_BYTES = 1024 * 1024
+LINE_CHARACTERS = 512
+
+_CACHED_FILES = 100
+_CACHED_BYTES = 4 * 1024 * 1024
+
+
+class _File(NamedTuple):
+    stamp: tuple[int, int]
+    """Modification time and size; (0, 0) for what is no file."""
+    lines: tuple[str, ...]
+    size: int
+
+
+class Excerpt(NamedTuple):
+    """The line of a frame and its surroundings, without line ends."""
+
+    before: list[str]
+    line: str
+    after: list[str]
+
+
+class SourceReader:
+    """Source files, read once."""
+
+    __slots__ = ("_cache", "_size")
+    _cache: dict[str, _File]
+    _size: int
+
+    def __init__(self) -> None:
+        self._cache = {}
+        self._size = 0
+
+    def excerpt(
+        self, path: str, line: int, module_globals: Mapping[str, Any] | None
+    ) -> Excerpt | None:
+        """Return line `line` (from 1) of a file with 5 lines around it; None when it is not had."""
+        lines = self._lines(path, module_globals)
+        if lines is None or not 1 <= line <= len(lines):
+            return None
+        first = max(0, line - 1 - LINES_AROUND)
+        return Excerpt(
+            [_short(text) for text in lines[first : line - 1]],
+            _short(lines[line - 1]),
+            [_short(text) for text in lines[line : line + LINES_AROUND]],
+        )
+
+    def line(self, path: str, line: int, module_globals: Mapping[str, Any] | None) -> str | None:
+        """Return one line, uncut."""
+        lines = self._lines(path, module_globals)
+        return lines[line - 1] if lines is not None and 1 <= line <= len(lines) else None
+
+    def _lines(self, path: str, module_globals: Mapping[str, Any] | None) -> tuple[str, ...] | None:
+        stamp = _stamp(path)
+        cached = self._cache.get(path)
+        if cached is not None and cached.stamp == stamp:
+            return cached.lines
+        text = _read(path, stamp) if stamp is not None else _loaded(path, module_globals)
+        if text is None:
+            return None
+        lines = tuple(text.splitlines())
+        self._keep(path, _File(stamp or (0, 0), lines, len(text)))
+        return lines
+
+    def _keep(self, path: str, file: _File) -> None:
+        self._size += file.size
+        if len(self._cache) >= _CACHED_FILES or self._size > _CACHED_BYTES:
+            # All at once: what a program raises from is mostly a handful of files.
+            self._cache = {}
+            self._size = file.size
+        self._cache[path] = file
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    """Return time and size of a file; None when there is no such file."""
+    if path.startswith("<"):
+        return None
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return (status.st_mtime_ns, status.st_size)
+
+
+def _read(path: str, stamp: tuple[int, int]) -> str | None:
+    if stamp[1] > MAX_BYTES:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return _decoded(file.read(MAX_BYTES))
+    except (OSError, ValueError):
+        return None
+
+
+def _loaded(path: str, module_globals: Mapping[str, Any] | None) -> str | None:
+    """Ask the module's loader (zip files, notebooks, import hooks), then the line cache."""
+    if module_globals is not None:
+        loader = module_globals.get("__loader__")
+        spec = module_globals.get("__spec__")
+        name = foreign.attribute(spec, "name") or module_globals.get("__name__")
+        get_source: Any = foreign.attribute(loader, "get_source")
+        if get_source is not None and not path.startswith("<frozen "):
+            text = foreign.attempt(get_source, name)
+            if type(text) is str and len(text) <= MAX_BYTES:
+                return text
+    # Notebooks and doctests put what they compile there; we only look, we do not fill it.
+    linecache = sys.modules.get("linecache")
+    entry = foreign.attempt(lambda: linecache.cache.get(path)) if linecache is not None else None
+    if type(entry) is tuple and len(entry) == 4 and type(entry[2]) is list:
+        return "".join(entry[2])
+    return None
+
+
+def _decoded(data: bytes) -> str:
+    """Decode Python source by its byte order mark or coding line (PEP 263)."""
+    if data.startswith(codecs.BOM_UTF8):
+        return data[3:].decode("utf-8", "replace")
+    encoding = _coding(data) or "utf-8"
+    try:
+        return data.decode(encoding, "replace")
+    except (LookupError, ValueError):
+        return data.decode("utf-8", "replace")
+
+
+def _coding(data: bytes) -> str | None:
+    for line in data.split(b"\n", 2)[:2]:
+        stripped = line.strip()
+        if not stripped.startswith(b"#"):
+            if stripped:
+                return None
+            continue
+        at = stripped.find(b"coding")
+        if at < 0 or stripped[at + 6 : at + 7] not in (b":", b"="):
+            continue
+        word = stripped[at + 7 :].strip()
+        end = next((i for i, c in enumerate(word) if not (chr(c).isalnum() or c in b"-_.")), None)
+        return word[:end].decode("ascii", "replace")
+    return None
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= LINE_CHARACTERS else line[: LINE_CHARACTERS - 3] + "..."

@@ -1,0 +1,199 @@
+"""Too large an event is made smaller in a fixed order, each step noted in `_meta`.
+
+Threads: any; works on the event it is given. Source: wire.md section 8.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from crashfree._capture.meta import Notes, Path
+from crashfree._ground import json
+from crashfree._protocol import limits
+from crashfree.types import Event
+
+_KEPT_CONTEXTS: Final = frozenset(("runtime", "os", "trace"))
+_KEPT_FRAMES: Final = 20
+_CONTEXT_KEYS: Final = ("pre_context", "context_line", "post_context")
+_ESSENTIAL: Final = (
+    "event_id", "timestamp", "platform", "level", "release", "dist", "environment", "tags", "sdk",
+)  # fmt: skip
+_ESSENTIAL_TEXT: Final = 1024
+_ESSENTIAL_EXCEPTIONS: Final = 10
+
+Step = Callable[[Event, Notes], bool]
+"""Takes something away and says whether it did; called again as long as it does."""
+
+
+def encoded(event: Event) -> bytes:
+    """Return the JSON of an event, made to fit 900,000 bytes."""
+    data = json.encode(event)
+    return data if len(data) <= limits.EVENT_BYTES else json.encode(trimmed(event))
+
+
+def trimmed(event: Event, max_bytes: int = limits.EVENT_BYTES) -> Event:
+    """Return `event`, or what is left of it when it must fit `max_bytes`."""
+    if len(json.encode(event)) <= max_bytes:
+        return event
+    notes = Notes(event.get("_meta"))
+    event["_meta"] = notes.tree
+    for step in _STEPS:
+        while step(event, notes):
+            if len(json.encode(event)) <= max_bytes:
+                return event
+    return _essence(event)
+
+
+def _drop_foreign_variables(event: Event, notes: Notes) -> bool:
+    return _drop_from_frames(event, notes, ("vars",), in_app=False)
+
+
+def _drop_modules(event: Event, notes: Notes) -> bool:
+    return _drop(event, "modules", notes)
+
+
+def _drop_variables(event: Event, notes: Notes) -> bool:
+    return _drop_from_frames(event, notes, ("vars",), in_app=True)
+
+
+def _drop_old_breadcrumbs(event: Event, notes: Notes) -> bool:
+    part: Any = event.get("breadcrumbs")
+    values = part.get("values") if type(part) is dict else None
+    if type(values) is not list or not values:
+        return False
+    path: Path = (None, "breadcrumbs")
+    notes.shortened(path, len(values))
+    # What was noted about single ones would now point to others.
+    notes.forget((path, "values"))
+    kept = values[(len(values) + 1) // 2 :]
+    event["breadcrumbs"] = {"values": kept}
+    if not kept:
+        del event["breadcrumbs"]
+    return True
+
+
+def _drop_largest_extra(event: Event, notes: Notes) -> bool:
+    extra = event.get("extra")
+    if not extra:
+        return False
+    largest = max(extra, key=lambda key: len(json.encode(extra[key])))
+    del extra[largest]
+    notes.forget(((None, "extra"), largest))
+    notes.removed(((None, "extra"), largest))
+    return True
+
+
+def _drop_contexts(event: Event, notes: Notes) -> bool:
+    contexts = event.get("contexts") or {}
+    extra = [name for name in contexts if name not in _KEPT_CONTEXTS]
+    for name in extra:
+        del contexts[name]
+        notes.forget(((None, "contexts"), name))
+        notes.removed(((None, "contexts"), name))
+    return bool(extra)
+
+
+def _drop_request(event: Event, notes: Notes) -> bool:
+    return _drop(event, "request", notes)
+
+
+def _drop_source(event: Event, notes: Notes) -> bool:
+    both = _drop_from_frames(event, notes, _CONTEXT_KEYS, in_app=False)
+    return _drop_from_frames(event, notes, _CONTEXT_KEYS, in_app=True) or both
+
+
+def _drop_middle_frames(event: Event, notes: Notes) -> bool:
+    done = False
+    for path, frames in _stacks(event):
+        if len(frames) > _KEPT_FRAMES:
+            notes.shortened(path, len(frames))
+            for index in range(len(frames)):
+                notes.forget((path, index))
+            half = _KEPT_FRAMES // 2
+            frames[half:-half] = []
+            done = True
+    return done
+
+
+_STEPS: Final[tuple[Step, ...]] = (
+    _drop_foreign_variables,
+    _drop_modules,
+    _drop_variables,
+    _drop_old_breadcrumbs,
+    _drop_largest_extra,
+    _drop_contexts,
+    _drop_request,
+    _drop_source,
+    _drop_middle_frames,
+)
+
+
+def _essence(event: Event) -> Event:
+    """Return what tells at least that, where and under which release something happened."""
+    notes = Notes()
+    small: dict[str, Any] = {}
+    for key, value in event.items():
+        if key in _ESSENTIAL:
+            small[key] = value
+        elif key == "exception" and type(value) is dict:
+            small[key] = {"values": _essential_exceptions(value.get("values"))}
+        elif key in ("logentry", "message"):
+            text = value.get("formatted") if type(value) is dict else value
+            small["logentry"] = {"formatted": str(text)[:_ESSENTIAL_TEXT]}
+        elif key != "_meta":
+            notes.removed((None, key))
+    tags: dict[str, Any] = small.get("tags") or {}
+    if len(json.encode(tags)) > limits.EVENT_BYTES // 2:
+        del small["tags"]
+        notes.removed((None, "tags"))
+    small["_meta"] = notes.tree
+    return small  # type: ignore[return-value]
+
+
+def _essential_exceptions(values: Any) -> list[dict[str, Any]]:
+    if type(values) is not list:
+        return []
+    return [
+        {
+            key: str(value[key])[:_ESSENTIAL_TEXT] if key != "mechanism" else value[key]
+            for key in ("type", "value", "module", "mechanism")
+            if value.get(key) is not None
+        }
+        for value in values[-_ESSENTIAL_EXCEPTIONS:]
+    ]
+
+
+def _drop(event: Event, key: str, notes: Notes) -> bool:
+    fields: dict[str, Any] = event  # type: ignore[assignment]
+    if fields.pop(key, None) is None:
+        return False
+    notes.forget((None, key))
+    notes.removed((None, key))
+    return True
+
+
+def _drop_from_frames(event: Event, notes: Notes, keys: tuple[str, ...], *, in_app: bool) -> bool:
+    done = False
+    for path, frames in _stacks(event):
+        for index, frame in enumerate(frames):
+            if bool(frame.get("in_app")) is not in_app:
+                continue
+            for key in keys:
+                if frame.pop(key, None) is not None:
+                    notes.forget(((path, index), key))
+                    notes.removed(((path, index), key))
+                    done = True
+    return done
+
+
+def _stacks(event: Event) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    fields: dict[str, Any] = event  # type: ignore[assignment]
+    for key in ("exception", "threads"):
+        part = fields.get(key)
+        values = part.get("values") if type(part) is dict else None
+        for index, value in enumerate(values if type(values) is list else ()):
+            stacktrace = value.get("stacktrace") if type(value) is dict else None
+            frames = stacktrace.get("frames") if type(stacktrace) is dict else None
+            if type(frames) is list:
+                yield ((((((None, key), "values"), index), "stacktrace"), "frames"), frames)
