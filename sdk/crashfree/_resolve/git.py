@@ -55,7 +55,7 @@ class _Inconclusive(Exception):
 def find_commit(directory: str, environ: Mapping[str, str]) -> Found:
     """Return the commit that the checkout around `directory` stands on."""
     try:
-        checkout = find_checkout(directory, environ)
+        checkout = _find_checkout(directory, environ)
         if checkout is None:
             return Found(None, "no git repository here or above")
         commit = _head(checkout)
@@ -69,11 +69,8 @@ def find_commit(directory: str, environ: Mapping[str, str]) -> Found:
     return Found(commit, f"HEAD of {checkout.git_dir}")
 
 
-def find_checkout(directory: str, environ: Mapping[str, str]) -> Checkout | None:
-    """Return the repository that git would use in `directory`; None when there is none.
-
-    Raises OSError or ValueError for what cannot be read.
-    """
+def _find_checkout(directory: str, environ: Mapping[str, str]) -> Checkout | None:
+    """Return the repository that git would use in `directory`; None when there is none."""
     start = os.path.realpath(directory)
     explicit = env.variable(environ, "GIT_DIR")
     if explicit is not None:
@@ -135,10 +132,7 @@ def _checkout(git_dir: str, environ: Mapping[str, str]) -> Checkout | None:
     """Return the repository at `git_dir`, if that is one."""
     common = git_dir
     shared = os.path.join(git_dir, "commondir")
-    explicit = env.variable(environ, "GIT_COMMON_DIR")
-    if explicit is not None:
-        common = explicit.value
-    elif _is_file(shared):
+    if _is_file(shared):
         common = os.path.join(git_dir, _read(shared).decode("utf-8", "surrogateescape").strip())
     if not os.path.lexists(os.path.join(git_dir, "HEAD")):
         return None
