@@ -91,10 +91,11 @@ def _tell(error: CrashfreeError) -> None:
 
 
 def _word(error: CrashfreeError) -> str:
-    if isinstance(error, Failure):
-        return error.code
     if isinstance(error, InvalidRelease):
-        return "invalid_release"
+        return "invalid_release"  # its own code names the broken rule
+    code = getattr(error, "code", None)
+    if isinstance(code, str):
+        return code
     if isinstance(error, ApiError):
         return "refused"
     if isinstance(error, Unreachable):

@@ -14,15 +14,13 @@ from types import TracebackType
 
 from crashfree._cli import output
 from crashfree._cli.dryrun import Recorder
-from crashfree._cli.failure import Failure, UsageFailure
 from crashfree._ground import json
 from crashfree.errors import ApiError, InvalidRelease, Unreachable
 from crashfree.management import settings as settings_module
-from crashfree.management.api import USER_AGENT, ReleaseApi, checked_slug, default_http
+from crashfree.management.api import ReleaseApi, checked_slug, default_http, user_agent
 from crashfree.management.channel import Channel, Http
 from crashfree.management.models import Identity
-from crashfree.management.retries import RetryPolicy
-from crashfree.management.settings import Connection, MissingSetting, Settings, Value
+from crashfree.management.settings import Connection, MissingSetting, Settings
 from crashfree.release import Release
 
 
@@ -84,21 +82,19 @@ class Session:
 
     @property
     def api(self) -> ReleaseApi:
-        """The client; Failure when a setting is missing."""
+        """The client; MissingSetting without token or organization."""
         if self._api is None:
-            self._api = self._opened()
+            assert self.connection  # its notes are told before anything else
+            self._api = ReleaseApi.from_settings(
+                self.settings, http=self._http(), on_retry=self._tell_retry
+            )
         return self._api
 
     @property
     def connection(self) -> Connection:
-        """Server, token and organization; Failure when one is missing."""
+        """Server, token and organization; MissingSetting without a token."""
         if self._connection is None:
-            try:
-                self._connection = self.settings.connection()
-            except MissingSetting as error:
-                raise UsageFailure(
-                    str(error), code=f"missing_{error.name}", remedy=error.remedy
-                ) from None
+            self._connection = self.settings.connection()
             self._tell_notes()
         return self._connection
 
@@ -109,20 +105,20 @@ class Session:
             connection.url.text,
             connection.token.text,
             http=self._http(),
-            user_agent=user_agent(self.settings),
+            user_agent=user_agent(self.settings.text("pipeline")),
             headers=self.settings.headers(),
-            policy=policy_of(self.settings),
+            policy=self.settings.policy(),
             on_retry=self._tell_retry,
         )
         return Identity.of(channel.get("").value)
 
     def requires_projects(self) -> None:
-        """Raise UsageFailure when no project is known."""
+        """Raise MissingSetting when no project is known."""
         if not self.api.projects:
-            raise UsageFailure(
+            raise MissingSetting(
+                "project",
                 "a project is required",
-                code="missing_project",
-                remedy="give -p PROJECT, or set CRASHFREE_PROJECT or SENTRY_PROJECT",
+                "give -p PROJECT, or set CRASHFREE_PROJECT or SENTRY_PROJECT",
             )
 
     def finish_dry_run(self) -> bool:
@@ -137,26 +133,6 @@ class Session:
             if request["body"] is not None:
                 output.say(json.encode(request["body"]).decode())
         return True
-
-    def _opened(self) -> ReleaseApi:
-        connection = self.connection
-        if connection.organization is None:
-            raise UsageFailure(
-                "an organization is required",
-                code="missing_org",
-                remedy="give --org, set CRASHFREE_ORG or SENTRY_ORG, or use a token that names one",
-            )
-        return ReleaseApi(
-            organization=connection.organization.text,
-            token=connection.token.text,
-            url=connection.url.text,
-            projects=self.settings.projects(),
-            http=self._http(),
-            headers=self.settings.headers(),
-            user_agent=user_agent(self.settings),
-            policy=policy_of(self.settings),
-            on_retry=self._tell_retry,
-        )
 
     def _http(self) -> Http:
         http: Http = default_http(
@@ -239,28 +215,6 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return settings_module.resolve(flags)
 
 
-def policy_of(settings: Settings) -> RetryPolicy:
-    """Return how often and how long to try, as the settings say."""
-    default = RetryPolicy()
-    retries = settings.get("retries")
-    timeout = settings.get("timeout")
-    return RetryPolicy(
-        retries=default.retries if retries is None else int(_number(retries, "retries")),
-        budget=default.budget if timeout is None else _number(timeout, "timeout"),
-        conflict_budget=default.conflict_budget
-        if timeout is None
-        else min(default.conflict_budget, _number(timeout, "timeout")),
-    )
-
-
-def user_agent(settings: Settings) -> str:
-    """Return our name, with the pipeline that runs us when it says so."""
-    pipeline = settings.text("pipeline")
-    if pipeline is None or not pipeline.isascii() or not pipeline.isprintable():
-        return USER_AGENT
-    return f"{USER_AGENT} {pipeline}"
-
-
 def release_name(args: argparse.Namespace, text: str) -> str:
     """Return a valid release name; InvalidRelease, exit code 2, says what is wrong with it."""
     release = Release.parse(text, setting="VERSION")
@@ -270,7 +224,7 @@ def release_name(args: argparse.Namespace, text: str) -> str:
 
 
 def chosen_release(args: argparse.Namespace, settings: Settings) -> str:
-    """Return the release of `-r`, else of the environment; UsageFailure when there is none."""
+    """Return the release of `-r`, else of the environment; MissingSetting when there is none."""
     for value in settings.all("release"):
         try:
             return Release.parse(value.text, setting=value.origin.where).raw
@@ -278,22 +232,8 @@ def chosen_release(args: argparse.Namespace, settings: Settings) -> str:
             if value.origin.where == "--release":
                 raise
             output.warn(f"ignored: {error}")
-    raise UsageFailure(
+    raise MissingSetting(
+        "release",
         "a release is required",
-        code="missing_release",
-        remedy="give -r VERSION, or set CRASHFREE_RELEASE or SENTRY_RELEASE",
+        "give -r VERSION, or set CRASHFREE_RELEASE or SENTRY_RELEASE",
     )
-
-
-def _number(value: Value, name: str) -> float:
-    try:
-        number = float(value.text)
-    except ValueError:
-        number = -1.0
-    if not 0.0 <= number < 1e9:
-        raise Failure(
-            f"{value.origin.where}: {value.text!r} is no number for {name}",
-            code="configuration",
-            exit_code=2,
-        )
-    return number

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
+from typing_extensions import Self
+
 from crashfree._ground.clock import SYSTEM_CLOCK, Clock
 from crashfree._ground.http import HttpClient, resolve_settings
 from crashfree._version import __version__
@@ -36,9 +38,9 @@ from crashfree.management.models import (
 )
 from crashfree.management.payloads import mapping
 from crashfree.management.retries import RetryPolicy
+from crashfree.management.settings import DEFAULT_URL, MissingSetting, Settings, resolve
 from crashfree.release import Release
 
-DEFAULT_URL = "https://sentry.io"
 USER_AGENT = f"crashfree/{__version__}"
 CONNECT_TIMEOUT = 10.0
 _MAX_ENVIRONMENT = 64
@@ -84,6 +86,44 @@ class ReleaseApi:
             user_agent=user_agent,
             headers=headers,
             policy=policy,
+            clock=clock,
+            pause=pause,
+            on_retry=on_retry,
+        )
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings | None = None,
+        *,
+        http: Http | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        pause: Callable[[float], None] | None = None,
+        on_retry: Callable[[str], None] | None = None,
+    ) -> Self:
+        """Make a client as environment variables and configuration files say.
+
+        Raises ConfigurationError when token or organization are missing. See
+        `crashfree.management.settings` for the places and their order.
+        """
+        settings = resolve() if settings is None else settings
+        connection = settings.connection()
+        if connection.organization is None:
+            raise MissingSetting(
+                "org",
+                "an organization is required",
+                "give --org, set CRASHFREE_ORG or SENTRY_ORG, or use a token that names one",
+            )
+        return cls(
+            organization=connection.organization.text,
+            token=connection.token.text,
+            url=connection.url.text,
+            projects=settings.projects(),
+            http=http
+            or default_http(proxy=settings.text("proxy"), ca_certs=settings.text("ca_certs")),
+            headers=settings.headers(),
+            user_agent=user_agent(settings.text("pipeline")),
+            policy=settings.policy(),
             clock=clock,
             pause=pause,
             on_retry=on_retry,
@@ -415,6 +455,13 @@ class ReleaseApi:
 
     def _bundles(self, project: str) -> str:
         return path_of("projects", self.organization, project, "files", "artifact-bundles")
+
+
+def user_agent(pipeline: str | None = None) -> str:
+    """Return our name, followed by that of the pipeline that runs us."""
+    if pipeline is None or not pipeline.isascii() or not pipeline.isprintable():
+        return USER_AGENT
+    return f"{USER_AGENT} {pipeline}"
 
 
 def default_http(*, proxy: str | None = None, ca_certs: str | None = None) -> HttpClient:

@@ -95,6 +95,7 @@ class Plan:
 class UnknownRepository(ConfigurationError):
     """A repository that the server does not know; `remedy` names those it does, nearest first."""
 
+    code: str = "unknown_repository"
     remedy: str
 
     def __init__(self, name: str, known: Sequence[str]) -> None:

@@ -30,7 +30,9 @@ _VERSION = 2
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _RAM_BUNDLE = b"\xe5\xd1\x0b\xfb"
 _TAIL = 4096
-_SOURCE_MAP = re.compile(rb"^\s*(?://|/\*)[#@]\s*sourceMappingURL=(\S+?)(?:\s*\*/)?\s*$", re.MULTILINE)
+_SOURCE_MAP = re.compile(
+    rb"^\s*(?://|/\*)[#@]\s*sourceMappingURL=(\S+?)(?:\s*\*/)?\s*$", re.MULTILINE
+)
 _DEBUG_ID = re.compile(rb"^\s*//#\s*debugId=([0-9a-fA-F-]{32,36})\s*$", re.MULTILINE)
 _SKIPPED = frozenset((".git", ".hg", ".svn", "node_modules"))
 

@@ -43,6 +43,7 @@ _QUIET = (
 class GitError(ConfigurationError):
     """A checkout that cannot be read, or a revision that is not in it; `remedy` says what helps."""
 
+    code: str = "git"
     remedy: str
 
     def __init__(self, message: str, *, remedy: str = "") -> None:

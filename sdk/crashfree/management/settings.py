@@ -34,6 +34,7 @@ from crashfree.errors import ConfigurationError
 from crashfree.management import ini, tokens
 from crashfree.management.channel import checked_address
 from crashfree.management.payloads import Payload, array, mapping
+from crashfree.management.retries import RetryPolicy
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -168,6 +169,17 @@ class Settings:
             answer[name.strip()] = value.strip()
         return answer
 
+    def policy(self) -> RetryPolicy:
+        """Return how often and how long to try; ConfigurationError for what is no number."""
+        default = RetryPolicy()
+        retries, timeout = self.get("retries"), self.get("timeout")
+        budget = default.budget if timeout is None else _number(timeout, "timeout")
+        return RetryPolicy(
+            retries=default.retries if retries is None else int(_number(retries, "retries")),
+            budget=budget,
+            conflict_budget=min(default.conflict_budget, budget),
+        )
+
     def connection(self) -> Connection:
         """Return server, token and organization, checked together.
 
@@ -231,20 +243,21 @@ class Connection(NamedTuple):
 
 
 class MissingSetting(ConfigurationError):
-    """A setting that is needed and that nobody gave."""
+    """A setting that is needed and that nobody gave; `code` is `missing_` and its name."""
 
-    name: str
+    code: str
     remedy: str
 
     def __init__(self, name: str, message: str, remedy: str) -> None:
         super().__init__(message)
-        self.name = name
+        self.code = f"missing_{name}"
         self.remedy = remedy
 
 
 class UntrustedAddress(ConfigurationError):
     """A token of the user, an address that only a file of the project names."""
 
+    code: str = "untrusted_address"
     remedy: str
 
     def __init__(self, url: Value, token: Value) -> None:
@@ -277,6 +290,13 @@ def resolve(
     settings = Settings(sources, finder.notes)
     _drop_unsafe_proxy(settings)
     return settings
+
+
+def _number(value: Value, name: str) -> float:
+    found = env.number(value.text)
+    if found is None or not 0.0 <= found < 1e9:
+        raise ConfigurationError(f"{value.origin.where}: {value.text!r} is no number for {name}")
+    return found
 
 
 def _flag(name: Name) -> str:
