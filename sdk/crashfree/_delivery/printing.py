@@ -239,7 +239,7 @@ def _parts(key: str, entry: object) -> list[tuple[str, Mapping[str, Any]]]:
         return [(key, cast("dict[str, Any]", entry))]
     if not isinstance(entry, list):
         return []
-    found = [
+    found: list[tuple[str, Mapping[str, Any]]] = [
         (f"{key}[{index}]", cast("dict[str, Any]", part))
         for index, part in enumerate(cast("list[object]", entry))
         if isinstance(part, dict)

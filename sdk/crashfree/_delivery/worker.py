@@ -158,8 +158,8 @@ class Worker:
         done = threading.Event()
         self._jobs.append(done.set)
         self._rouse()
-        if not self.alive:
-            self._run_inline(timeout, done)
+        if not self.alive and self._run_inline(timeout, done):
+            return done.is_set()
         return done.is_set() or (timeout > 0 and done.wait(timeout))
 
     def close(self, timeout: float) -> bool:
@@ -324,9 +324,10 @@ class Worker:
             bool(heap) and heap[0].deadline <= now
         )
 
-    def _run_inline(self, timeout: float, done: threading.Event) -> None:
+    def _run_inline(self, timeout: float, done: threading.Event) -> bool:
+        """Run jobs until `done` is set or time is up; False when another thread is at it."""
         if not self._consumer.acquire(blocking=False):
-            return
+            return False
         deadline = self._clock.monotonic() + max(0.0, timeout)
         self._ident = threading.get_ident()
         self._inline_deadline = deadline
@@ -334,12 +335,13 @@ class Worker:
         try:
             while not done.is_set() and self._step():
                 if self._clock.monotonic() >= deadline:
-                    return
+                    break
         finally:
             log.inside.reset(mark)
             self._inline_deadline = None
             self._ident = None
             self._consumer.release()
+        return True
 
     # -- the consumer: the thread, or whoever holds `_consumer`
 

@@ -439,7 +439,9 @@ class _Library:
         import urllib3.exceptions
         import urllib3.util.ssl_
 
-        assert encodings.idna and urllib3.connection and urllib3.util.ssl_
+        assert encodings.idna
+        assert urllib3.connection
+        assert urllib3.util.ssl_
         self._settings = settings
         self._modules = _Modules(urllib3, ssl, socket, certifi.where())
         self._context = None
