@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from crashfree.integration import JoinedUnit, Unit, request_from_asgi, unit
+from crashfree.integration import JoinedUnit, Unit, asgi_request, unit
 
 Message: TypeAlias = "MutableMapping[str, Any]"
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -57,7 +57,7 @@ class AsgiMiddleware:
         if isinstance(begun, JoinedUnit):
             await self._app(scope, receive, send)
             return
-        begun.set_request(lambda: request_from_asgi(scope))
+        begun.set_request(lambda: asgi_request(scope))
         begun.enter()
         try:
             await self._app(scope, receive, _noting(begun, send) if kind == "http" else send)
@@ -80,9 +80,8 @@ def _noting(begun: Unit, send: Send) -> Send:
             status = message["status"]
             failing = status >= 500
             begun.answered(status)
-        elif kind == "http.response.body":
-            if not failing and not message.get("more_body", False):
-                begun.end()
+        elif kind == "http.response.body" and not failing and not message.get("more_body"):
+            begun.end()
         return send(message)
 
     return noting

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, cast
 
-from crashfree.integration import JoinedUnit, Unit, request_from_wsgi, unit
+from crashfree.integration import JoinedUnit, Unit, unit, wsgi_request
 
 Environ: TypeAlias = "dict[str, Any]"
 StartResponse: TypeAlias = Callable[..., Callable[[bytes], object]]
@@ -41,7 +41,7 @@ class WsgiMiddleware:
         begun = unit(mechanism=MECHANISM, session=self._sessions)
         if isinstance(begun, JoinedUnit):
             return self._app(environ, start_response)
-        begun.set_request(lambda: request_from_wsgi(environ))
+        begun.set_request(lambda: wsgi_request(environ))
         if begun.client.options.crashed_statuses:
             start_response = _noting_status(begun, start_response)
         begun.enter()

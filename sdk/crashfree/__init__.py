@@ -11,9 +11,10 @@ This is the lazy door: a name is imported when it is first asked for, so that `i
 costs next to nothing in a program that never starts it.
 """
 
-from typing import TYPE_CHECKING
-
 from crashfree._version import __version__ as __version__
+
+# Type checkers know the name; importing `typing` for it would cost more than all the rest.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from crashfree._api import add_breadcrumb as add_breadcrumb

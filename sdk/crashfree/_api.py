@@ -9,13 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
 from contextvars import Token, copy_context
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, TypeVar
-
-from typing_extensions import Never, ParamSpec, Self
+from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
 
 from crashfree._capture.scope import Scope
 from crashfree._client import current, setup
@@ -27,6 +24,7 @@ from crashfree._client.unit import AnyUnit, begin_unit, ends_by_will
 from crashfree._delivery.statistics import Statistics
 from crashfree._delivery.transport import Transport
 from crashfree._ground import env
+from crashfree._sessions.application import BackgroundSession
 from crashfree.types import (
     BeforeBreadcrumb,
     BeforeSend,
@@ -82,10 +80,10 @@ def init(
     tags: Mapping[str, str] | None = None,
     spool: bool = True,
     spool_dir: str | os.PathLike[str] | None = None,
-    spool_max_items: int = 30,
+    spool_max_items: int = 200,
     spool_max_bytes: int = 20 * MEBIBYTE,
     spool_max_age: float | timedelta = 30 * DAY,
-    queue_size: int = 100,
+    queue_size: int = 10_000,
     shutdown_timeout: float | timedelta = 2.0,
     chain_sigterm: bool = True,
     compression: Literal["gzip", "br", "zstd", "none"] = "gzip",
@@ -106,7 +104,7 @@ def init(
     auto_integrations: bool = True,
     transport: Transport | Sequence[Transport] | None = None,
     integrations: Sequence[Integration | str] = (),
-    **unknown: Never,
+    **unknown: NoReturn,
 ) -> Client:
     """Start release health for this process and return its client.
 
@@ -393,9 +391,9 @@ class new_scope:
 
 
 class isolation_scope:
-    """Context manager: what is set inside the block stays inside, `set_tag` and friends included."""
+    """Context manager: whatever is set inside the block stays inside, by `set_tag` too."""
 
-    __slots__ = ("_inner", "_token", "_unit")
+    __slots__ = ("_inner", "_token")
     _token: Token[Scope | None]
     _inner: Token[Scope | None]
 
@@ -497,7 +495,7 @@ class session:
     __slots__ = ("_unit",)
     _unit: AnyUnit | None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> session:
         self._unit = _begin_block()
         return self
 
@@ -512,7 +510,7 @@ class session:
         else:
             _end_block(error)
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> session:
         return self.__enter__()
 
     async def __aexit__(
@@ -530,7 +528,7 @@ def _begin_block() -> AnyUnit | None:
     if client.application_mode:
         client.start_session()
         return None
-    begun = begin_unit(client, "session")
+    begun = begin_unit(client, "session", automatic=False)
     begun.__enter__()
     return begun
 
@@ -555,9 +553,9 @@ class background_session:
     """
 
     __slots__ = ("_block",)
-    _block: AbstractContextManager[None] | None
+    _block: BackgroundSession | None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> background_session:
         self._block = _enter_background_block()
         return self
 
@@ -572,14 +570,14 @@ class background_session:
 
 
 @boundary(None)
-def _enter_background_block() -> AbstractContextManager[None] | None:
+def _enter_background_block() -> BackgroundSession | None:
     block = current.client().sessions.application.background_session()
     block.__enter__()
     return block
 
 
 @boundary(None)
-def _leave_background_block(block: AbstractContextManager[None]) -> None:
+def _leave_background_block(block: BackgroundSession) -> None:
     block.__exit__(None, None, None)
 
 

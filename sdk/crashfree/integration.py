@@ -41,6 +41,8 @@ the version needed, when the framework does not fit.
 
 from __future__ import annotations
 
+from crashfree._capture.httpdata import asgi_request as asgi_request
+from crashfree._capture.httpdata import wsgi_request as wsgi_request
 from crashfree._client.registry import Integration as Integration
 from crashfree._client.registry import Kit as Kit
 from crashfree._client.unit import AnyUnit as AnyUnit
@@ -49,4 +51,14 @@ from crashfree._client.unit import Segment as Segment
 from crashfree._client.unit import Unit as Unit
 from crashfree._client.unit import unit as unit
 
-__all__ = ("AnyUnit", "Integration", "JoinedUnit", "Kit", "Segment", "Unit", "unit")
+__all__ = (
+    "AnyUnit",
+    "Integration",
+    "JoinedUnit",
+    "Kit",
+    "Segment",
+    "Unit",
+    "asgi_request",
+    "unit",
+    "wsgi_request",
+)

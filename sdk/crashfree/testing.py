@@ -17,8 +17,6 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from typing_extensions import Self
-
 from crashfree._client import current, setup
 from crashfree._client.client import Client
 from crashfree._client.options import resolve_options
@@ -49,7 +47,7 @@ class capture:
         self._client: Client | None = None
         self._outer: Client = current.INERT
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> capture:
         self._outer = current.client()
         self._client = setup.start(
             resolve_options(self._options, {}),

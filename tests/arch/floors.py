@@ -3,6 +3,9 @@
 A package is listed once for all its modules; a module of its own line overrides it.
 """
 
+WORKSHOPS = 2
+"""The floor whose packages are strangers to each other."""
+
 FLOORS = {
     # 0 ground
     "crashfree._version": 0,

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.arch.floors import FLOORS
+from tests.arch.floors import FLOORS, WORKSHOPS
 
 ROOT = Path(__file__).parents[2]
 ROOTS = (ROOT / "sdk", ROOT / "integrations")
@@ -64,10 +64,12 @@ def violations(edges: list[tuple[str, int, str]]) -> list[str]:
         assert there is not None, f"{target} has no floor: add it to tests/arch/floors.py"
         if source == "crashfree" or here[1] == there[1]:
             continue
-        if there[0] >= here[0]:
+        if there[0] > here[0]:
             found.append(
                 f"{source}:{line} (floor {here[0]}) reaches up to {target} (floor {there[0]})"
             )
+        if there[0] == here[0] == WORKSHOPS:
+            found.append(f"{source}:{line} visits its neighbour {target}")
         if source.startswith("crashfree_integrations") and any(
             part.startswith("_") for part in target.split(".")
         ):

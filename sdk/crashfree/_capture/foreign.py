@@ -11,10 +11,10 @@ Source: wire.md section 7; complaints-transport.md, 17 and 32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from typing_extensions import ParamSpec
+from typing import ParamSpec
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,9 +95,32 @@ def attribute(value: object, name: str) -> object:
         return None
 
 
-def _exact(text: object) -> str:
+def mapping(value: object) -> dict[Any, Any] | None:
+    """Return a mapping as a dict of its own; None for anything else."""
+    kind = type(value)
+    if issubclass(kind, dict):
+        entries: dict[Any, Any] = value  # type: ignore[assignment]
+        return dict.copy(entries)
+    if issubclass(kind, Mapping):
+        foreign: Any = value
+        return attempt(lambda: dict(foreign))
+    return None
+
+
+def sequence(value: object) -> list[Any] | None:
+    """Return a list or tuple as a list of its own; None for anything else."""
+    kind = type(value)
+    entries: Any = value
+    if issubclass(kind, list):
+        return list.copy(entries)
+    if issubclass(kind, tuple):
+        return list(tuple.__iter__(entries))
+    return None
+
+
+def _exact(text: Any) -> str:
     # A subclass of str may override anything, even its length.
-    return text if type(text) is str else str.__str__(text)  # type: ignore[arg-type]
+    return text if type(text) is str else str.__str__(text)
 
 
 _QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__

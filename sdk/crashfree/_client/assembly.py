@@ -1,34 +1,277 @@
 """Putting a client's parts together: worker, transport, spool, sessions.
 
 Only here is an option turned into a part. Nothing is started: no thread, no socket, no urllib3.
-The run directory of this process, its ledger and its journal are made here, in one step.
+The run directory of this process is made here, in one step.
 
 Threads: the one that makes the client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from crashfree._capture.settings import CaptureSettings
 from crashfree._client.autopsy import Autopsy
 from crashfree._client.options import Options
+from crashfree._client.pipeline import Filters, Pipeline
+from crashfree._client.runnotes import JOURNAL, LEDGER, RunNotes
 from crashfree._delivery.consent import ConsentGate
 from crashfree._delivery.destinations import FanOutTransport
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.httptransport import HttpTransport
+from crashfree._delivery.outbox import QueueLimits
 from crashfree._delivery.spool import Spool, SpoolLimits, default_directory
 from crashfree._delivery.spotlight import SpotlightTransport
 from crashfree._delivery.transport import NullTransport, Transport
 from crashfree._delivery.worker import Worker
+from crashfree._ground import http, ids
 from crashfree._ground.clock import Clock
-from crashfree._ground.http import HttpSettings
 from crashfree._protocol.dsn import Dsn
-from crashfree._sessions import evidence
 from crashfree._sessions.aggregator import SessionAggregator
 from crashfree._sessions.application import ApplicationSessions, NoSessions
-from crashfree._sessions.faultfile import FaultFile
 from crashfree._sessions.journal import Journal
 from crashfree._sessions.ledger import Ledger
 from crashfree._sessions.requests import RequestSessions
+from crashfree.release import Release
 from crashfree.types import SessionAttributes, SessionUpdate
+
+
+class Sessions(NamedTuple):
+    """Of the process, and of its units of work. Both inert without a release."""
+
+    application: ApplicationSessions | NoSessions
+    requests: RequestSessions | NoSessions
+    aggregator: SessionAggregator | None
+
+    def forget(self) -> None:
+        """Start from nothing, in a forked child."""
+        self.application.forget()
+        if self.aggregator is not None:
+            self.aggregator.forget()
+
+
+class Parts(NamedTuple):
+    """All of a client."""
+
+    options: Options
+    worker: Worker
+    discards: Discards
+    transport: Transport
+    consent: ConsentGate | None
+    spools: tuple[Spool, ...]
+    autopsy: Autopsy | None
+    sessions: Sessions
+    run_notes: RunNotes | None
+    capture_settings: CaptureSettings
+    pipeline: Pipeline
+
+
+def assemble(
+    options: Options,
+    *,
+    transports: tuple[Transport, ...] | None,
+    clock: Clock,
+    environ: Mapping[str, str],
+    emit: Callable[[SessionUpdate], bool],
+    integrations: Callable[[], list[str]],
+) -> Parts:
+    """Make every part that `options` ask for. Raises ConfigurationError (a proxy that is none)."""
+    worker = Worker(clock=clock)
+    discards = Discards(options.on_drop, later=worker.submit)
+    spools: tuple[Spool, ...] = ()
+    if transports is None:
+        spools = _spools(options, clock, environ, discards)
+        transports = _http_transports(options, clock, environ, worker, discards, spools)
+    if options.spotlight is not None:
+        transports = (
+            *transports,
+            SpotlightTransport(options.spotlight, worker=worker, clock=clock),
+        )
+    transport, consent = _joined(options, clock, transports)
+    # The first destination's run keeps the counts of this process; one truth is enough.
+    home = spools[0] if spools and consent is None else None
+    notes = _run_notes(options, home, clock)
+    if notes is not None:
+        notes.open()
+    autopsy = None
+    if home is not None:
+        autopsy = Autopsy(
+            home, others=transports[1:], clock=clock, on_crash=options.on_crashed_last_run
+        )
+    settings = _capture_settings(options, integrations)
+    return Parts(
+        options=options,
+        worker=worker,
+        discards=discards,
+        transport=transport,
+        consent=consent,
+        spools=spools,
+        autopsy=autopsy,
+        sessions=_sessions(options, clock, worker, home, notes, emit),
+        run_notes=notes,
+        capture_settings=settings,
+        pipeline=Pipeline(settings, _filters(options), clock=clock, roll=ids.roll),
+    )
+
+
+# --- delivery -------------------------------------------------------------------------------
+
+
+def _spools(
+    options: Options, clock: Clock, environ: Mapping[str, str], discards: Discards
+) -> tuple[Spool, ...]:
+    directory = options.spool_dir or default_directory(environ)
+    if not options.spool or directory is None:
+        return ()
+    limits = SpoolLimits(options.spool_max_items, options.spool_max_bytes, options.spool_max_age)
+    return tuple(
+        Spool(directory, dsn=dsn, clock=clock, on_evicted=discards.record, limits=limits)
+        for dsn in options.dsn
+    )
+
+
+def _joined(
+    options: Options, clock: Clock, transports: tuple[Transport, ...]
+) -> tuple[Transport, ConsentGate | None]:
+    if not transports:
+        return NullTransport(), None
+    one = transports[0] if len(transports) == 1 else FanOutTransport(transports, clock=clock)
+    if not options.require_consent:
+        return one, None
+    # Without consent nothing is written either: no run directory, no ledger, no journal.
+    gate = ConsentGate(one)
+    return gate, gate
+
+
+def _http_transports(
+    options: Options,
+    clock: Clock,
+    environ: Mapping[str, str],
+    worker: Worker,
+    discards: Discards,
+    spools: tuple[Spool, ...],
+) -> tuple[Transport, ...]:
+    settings = http.resolve_settings(
+        environ,
+        http_proxy=options.http_proxy,
+        https_proxy=options.https_proxy,
+        proxy_headers=options.proxy_headers,
+        ca_certs=options.ca_certs,
+        cert_file=options.cert_file,
+        key_file=options.key_file,
+        keep_alive=options.keep_alive,
+        socket_options=options.socket_options,
+    )
+
+    def transport(dsn: Dsn, spool: Spool | None) -> Transport:
+        return HttpTransport(
+            dsn,
+            worker=worker,
+            clock=clock,
+            discards=discards,
+            spool=spool,
+            http=settings,
+            queue=QueueLimits(max_items=options.queue_size),
+            compression=options.compression,
+            send_client_reports=options.send_client_reports,
+        )
+
+    return tuple(
+        transport(dsn, spools[number] if spools else None) for number, dsn in enumerate(options.dsn)
+    )
+
+
+# --- sessions -------------------------------------------------------------------------------
+
+
+def _sessions(
+    options: Options,
+    clock: Clock,
+    worker: Worker,
+    home: Spool | None,
+    notes: RunNotes | None,
+    emit: Callable[[SessionUpdate], bool],
+) -> Sessions:
+    if options.release is None:
+        return Sessions(NoSessions(), NoSessions(), None)
+    attributes = _attributes(options.release, options)
+
+    def open_ledger() -> Ledger | None:
+        run = None if notes is None else notes.open()
+        if run is None:
+            return None
+        return Ledger.create(run.path(LEDGER), attributes=attributes, started=clock.time())
+
+    def open_journal() -> Journal | None:
+        run = None if notes is None else notes.open()
+        return None if run is None else Journal.create(run.path(JOURNAL))
+
+    application = ApplicationSessions(
+        attributes,
+        clock=clock,
+        timers=worker,
+        emit=emit,
+        background_timeout=options.background_timeout,
+        initial_delay=options.session_initial_delay,
+        open_journal=open_journal,
+        installation=None if home is None else home.installation_id(),
+        unhandled_status=options.unhandled_status,
+        automatic=options.auto_session_tracking,
+    )
+    aggregator = SessionAggregator(
+        attributes,
+        open_ledger=open_ledger,
+        users=options.session_users,
+        unhandled_status=options.unhandled_status,
+    )
+    return Sessions(application, RequestSessions(aggregator, clock), aggregator)
+
+
+def _run_notes(options: Options, home: Spool | None, clock: Clock) -> RunNotes | None:
+    if home is None or options.release is None:
+        return None
+    defaults: dict[str, object] = {"platform": "python"}
+    if options.dist is not None:
+        defaults["dist"] = options.dist
+    if options.server_name is not None:
+        defaults["server_name"] = options.server_name
+    return RunNotes(
+        home, attributes=_attributes(options.release, options), defaults=defaults, clock=clock
+    )
+
+
+def _attributes(release: Release, options: Options) -> SessionAttributes:
+    return {"release": release.raw, "environment": options.environment}
+
+
+# --- events ---------------------------------------------------------------------------------
+
+
+def _capture_settings(options: Options, integrations: Callable[[], list[str]]) -> CaptureSettings:
+    return CaptureSettings(
+        release=None if options.release is None else options.release.raw,
+        dist=options.dist,
+        environment=options.environment,
+        server_name=options.server_name,
+        project_root=options.project_root,
+        in_app_include=options.in_app_include,
+        in_app_exclude=options.in_app_exclude,
+        with_locals=options.with_locals,
+        source_context=options.source_context,
+        attach_stacktrace=options.attach_stacktrace,
+        add_full_stack=options.add_full_stack,
+        send_default_pii=options.send_default_pii,
+        max_value_length=options.max_value_length,
+        scrubber=options.scrubber,
+        integrations=integrations,
+    )
+
+
+def _filters(options: Options) -> Filters:
+    return Filters(
+        ignore_errors=options.ignore_errors,
+        before_send=options.before_send,
+        sample_rate=options.sample_rate,
+        error_storm_limit=options.error_storm_limit,
+    )

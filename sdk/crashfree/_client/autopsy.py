@@ -9,7 +9,7 @@ Threads: the worker. Source: sessions.md section 3.5.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from crashfree._delivery.run import DeadRun
 from crashfree._delivery.spool import Spool
@@ -19,7 +19,6 @@ from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item, event_item, session_item, sessions_item
 from crashfree._sessions import evidence, postmortem
 from crashfree._sessions.postmortem import Ending, PostMortem
-from crashfree.types import Event
 
 
 class Autopsy:
@@ -75,7 +74,7 @@ def envelopes_of(found: PostMortem) -> tuple[Envelope, ...]:
     envelopes: list[Envelope] = []
     items: list[Item] = [session_item(update) for update in found.updates]
     if found.event is not None:
-        event = cast(Event, found.event)
+        event = found.event
         envelopes.append(Envelope.of([event_item(event), *items], event_id=event.get("event_id")))
     elif items:
         envelopes.extend(Envelope.of(items).split())

@@ -24,7 +24,7 @@ FAILED: Final = _Failed()
 
 
 def called(name: str, callback: Callable[..., R], *arguments: object) -> R | _Failed:
-    """Return what a callback of the program returns; `FAILED`, said once a minute, when it raises."""
+    """Return what a callback of the program returns; `FAILED` when it raises."""
     token = log.inside.set(True)
     try:
         return callback(*arguments)

@@ -66,11 +66,14 @@ class Client:
         "_pipeline",
         "closed",
         "counting",
+        "integrations",
     )
     closed: bool
     """Whether `close` was called; everything else does nothing from then on."""
     counting: bool
     """Whether units were begun in this process, so that their counts go out by and by."""
+    integrations: list[str]
+    """Names of the integrations that are installed, in order."""
     _clock: Clock
     _pipeline: Pipeline
     _application_mode: bool
@@ -98,10 +101,12 @@ class Client:
             clock=clock,
             environ=env.environ() if environ is None else environ,
             emit=self._emit,
+            integrations=lambda: self.integrations.copy(),
         )
         self._pipeline = self._parts.pipeline
         self._application_mode = options.session_mode != "request"
         self.counting = False
+        self.integrations = []
 
     @property
     def options(self) -> Options:
@@ -162,7 +167,7 @@ class Client:
         self.counting = True
         self.serves_units()
         parts = self._parts
-        if parts.aggregator is None or self.closed:
+        if parts.sessions.aggregator is None or self.closed:
             return
         parts.worker.submit(self._adopt)
         parts.worker.every(parts.options.session_flush_interval, self._tick)
@@ -197,6 +202,8 @@ class Client:
         parts.worker.submit(self._send_aggregates)
         done = parts.worker.flush(timeout)
         done = parts.transport.close(self._left(deadline)) and done
+        # What waits to be told that it arrived, or is safe on disk.
+        parts.worker.flush(self._left(deadline))
         done = parts.worker.close(self._left(deadline)) and done
         self._release()
         return done
@@ -228,8 +235,8 @@ class Client:
         if isinstance(parts.transport, ForkAware):
             parts.transport.forget()
         parts.sessions.forget()
-        if parts.fault_file is not None:
-            parts.fault_file.forget()
+        if parts.run_notes is not None:
+            parts.run_notes.forget()
 
     def stats(self) -> Statistics:
         """Return what was queued, sent, spooled and dropped so far."""
@@ -240,13 +247,15 @@ class Client:
 
     def give_consent(self) -> None:
         """Let go what `require_consent` holds back."""
-        if self._parts.consent is not None:
-            self._parts.consent.give()
+        consent = self._parts.consent
+        if consent is not None:
+            consent.give()
 
     def revoke_consent(self) -> None:
         """Hold everything back again."""
-        if self._parts.consent is not None:
-            self._parts.consent.revoke()
+        consent = self._parts.consent
+        if consent is not None:
+            consent.revoke()
 
     # --- events -------------------------------------------------------------------------------
 
@@ -452,7 +461,7 @@ class Client:
 
     def _send_aggregates(self) -> None:
         parts = self._parts
-        aggregator = parts.aggregator
+        aggregator = parts.sessions.aggregator
         batch = None if aggregator is None else aggregator.take()
         if aggregator is None or batch is None:
             return
@@ -493,10 +502,11 @@ class Client:
 
     def _release(self) -> None:
         parts = self._parts
-        if parts.aggregator is not None:
-            parts.aggregator.close()
-        if parts.fault_file is not None:
-            parts.fault_file.disable()
+        told = parts.sessions.application.finish()
+        if parts.sessions.aggregator is not None:
+            told = parts.sessions.aggregator.close() and told
+        if parts.run_notes is not None:
+            parts.run_notes.close(told=told)
         for spool in parts.spools:
             spool.close()
 

@@ -13,14 +13,20 @@ import functools
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, TypeVar
-
-from typing_extensions import ParamSpec
+from typing import ParamSpec, Protocol, TypeVar
 
 from crashfree._ground import log
 
 P = ParamSpec("P")
 R = TypeVar("R")
+D = TypeVar("D")
+D_co = TypeVar("D_co", covariant=True)
+
+
+class Boundary(Protocol[D_co]):
+    """A decorator whose functions return the default where they would have raised."""
+
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R | D_co]: ...
 
 
 class Witness(Protocol):
@@ -45,14 +51,14 @@ def set_witness(witness: Witness | None) -> None:
     _witness = witness
 
 
-def boundary(default: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def boundary(default: D) -> Boundary[D]:
     """Return a decorator: an `Exception` inside the function becomes its result `default`."""
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Callable[P, R], /) -> Callable[P, R | D]:
         place = f"{function.__module__}.{function.__qualname__}"
 
         @functools.wraps(function)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R | D:
             try:
                 return function(*args, **kwargs)
             except Exception as error:

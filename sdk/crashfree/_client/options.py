@@ -77,10 +77,10 @@ class Options(NamedTuple):
     # delivery
     spool: bool = True
     spool_dir: str | None = None
-    spool_max_items: int = 30
+    spool_max_items: int = 200
     spool_max_bytes: int = 20 * MEBIBYTE
     spool_max_age: float = 30 * DAY
-    queue_size: int = 100
+    queue_size: int = 10_000
     shutdown_timeout: float = 2.0
     chain_sigterm: bool = True
     compression: Literal["gzip", "br", "zstd", "none"] = "gzip"
@@ -278,7 +278,7 @@ def _number(
 ) -> _Check:
     kinds = "whole number" if whole else "number"
     rule = (
-        f"a {kinds} of {unit} from {low:g} to {high:g}"
+        f"a {kinds} of {unit} from {low:g} to {high:,g}"
         if high < 1e12
         else (f"a {kinds} of {unit}, {low:g} or more")
     )
@@ -389,7 +389,7 @@ def _socket_options(name: str, value: object) -> object:
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         entries: list[object] = list(value)  # pyright: ignore[reportUnknownArgumentType]
         if all(isinstance(entry, (tuple, list)) and len(entry) == 3 for entry in entries):  # pyright: ignore[reportUnknownArgumentType]
-            return tuple(tuple(entry) for entry in entries)  # type: ignore[arg-type, attr-defined]
+            return tuple(tuple(entry) for entry in entries)  # type: ignore[arg-type]
     raise _wrong(
         name, value, "a list of (level, name, value)", "write [(socket.SOL_SOCKET, ..., 1)]"
     )

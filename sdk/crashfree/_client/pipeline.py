@@ -311,7 +311,7 @@ def ignored(error: BaseException, rules: tuple[type[BaseException] | str, ...]) 
     for kind in type.mro(type(error)):
         name = foreign.type_name(kind)
         dotted = f"{foreign.module_name(kind)}.{name}"
-        if any(rule is kind or rule == name or rule == dotted for rule in rules):
+        if any(rule is kind or rule in (name, dotted) for rule in rules):
             return True
     return False
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from crashfree._client import current, guard, whenimported
 from crashfree._client.client import Client
@@ -112,7 +112,7 @@ class Kit:
         if isinstance(original, (staticmethod, classmethod)):
             wrapped: object = kind(wrapper(original.__func__))  # type: ignore[call-arg, arg-type]
         else:
-            wrapped = wrapper(original)  # type: ignore[type-var]
+            wrapped = wrapper(cast("F", original))
         setattr(owner, name, wrapped)
 
         def undo() -> None:
@@ -196,7 +196,8 @@ class Registry:
             whenimported.forget(callback)
         self._watching.clear()
         while self._installed:
-            _, (integration, kit) = self._installed.popitem()
+            name, (integration, kit) = self._installed.popitem()
+            self._client.integrations.remove(name)
             _remove(integration, kit)
 
     @property
@@ -244,6 +245,7 @@ class Registry:
             kit.undo()
             raise
         self._installed[name] = (integration, kit)
+        self._client.integrations.append(name)
         if integration.mode == "request":
             self._client.serves_units()
         log.debug(f"integration {name} is installed")

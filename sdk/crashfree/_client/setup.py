@@ -156,7 +156,7 @@ def _explain(client: Client) -> None:
             key="no release",
         )
     if log.debugging():
-        to = ", ".join(dsn.redacted for dsn in options.dsn) or "nowhere (no DSN)"
+        to = ", ".join(dsn.redacted() for dsn in options.dsn) or "nowhere (no DSN)"
         log.debug(
             f"release {options.release.raw if options.release else None!r} from "
             f"{options.release_source}, environment {options.environment!r}, sending to {to}"

@@ -1,7 +1,7 @@
 """Which exception objects were captured already.
 
-The same object often comes by twice: captured by the program, then by whatever catches it last. It is
-known by identity, without keeping it alive: by a weak reference where its class allows one, else
+The same object often comes by twice: captured by the program, then by whatever catches it last. It
+is known by identity, without keeping it alive: by a weak reference where its class allows one, else
 (the builtin exceptions) by a mark in its own `__dict__`, which goes when it goes.
 
 A sighting holds for one unit of work and for a minute: an exception object that a module keeps and

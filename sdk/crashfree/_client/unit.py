@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping
 from contextvars import Token
 from types import TracebackType
 
-from typing_extensions import Self
-
 from crashfree._capture.scope import Scope
 from crashfree._client import current, guard
 from crashfree._client.client import Client
@@ -140,7 +138,7 @@ class Unit:
         current.leave_current(scope_token)
         current.leave_unit(unit_token)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Unit:
         self.enter()
         return self
 
@@ -215,7 +213,7 @@ class JoinedUnit:
     def leave(self) -> None:
         self._unit.leave()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> JoinedUnit:
         return self
 
     def __exit__(
@@ -256,12 +254,17 @@ def unit(*, mechanism: str, session: bool = True) -> AnyUnit:
     return begin_unit(current.client(), mechanism, session=session)
 
 
-def begin_unit(client: Client, mechanism: str, *, session: bool = True) -> AnyUnit:
-    """Begin a unit for `client`, or join the one that this context already works for."""
+def begin_unit(
+    client: Client, mechanism: str, *, session: bool = True, automatic: bool = True
+) -> AnyUnit:
+    """Begin a unit for `client`, or join the one that this context already works for.
+
+    `automatic`: nobody asked for this one by name, so `auto_session_tracking` decides.
+    """
     running = current.unit()
     if isinstance(running, Unit) and running.client is client:
         return JoinedUnit(running)
-    if not session:
+    if not session or (automatic and not client.options.auto_session_tracking):
         return Unit(client, NO_SESSION, mechanism)
     if not client.counting:
         _start_counting(client)

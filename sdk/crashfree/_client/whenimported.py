@@ -79,7 +79,7 @@ def when_imported(name: str, callback: Callback) -> None:
         return
     _finder.watched.setdefault(name, []).append(callback)
     if _finder not in sys.meta_path:
-        sys.meta_path.insert(0, _finder)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _finder)
 
 
 def forget(callback: Callback) -> None:
@@ -105,7 +105,7 @@ def _still_loading(module: ModuleType) -> bool:
 
 def _tidy() -> None:
     if not _finder.watched and _finder in sys.meta_path:
-        sys.meta_path.remove(_finder)  # type: ignore[arg-type]
+        sys.meta_path.remove(_finder)
 
 
 def _found_by_others(

@@ -24,7 +24,6 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import NamedTuple
 
-from typing_extensions import Self
 
 from crashfree._ground.clock import Clock, Mark
 from crashfree._protocol.session import UnhandledStatus
@@ -481,7 +480,7 @@ class BackgroundSession:
     def __init__(self, sessions: ApplicationSessions | NoSessions) -> None:
         self._sessions = sessions
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> BackgroundSession:
         self._sessions.hold()
         return self
 
@@ -493,7 +492,7 @@ class BackgroundSession:
     ) -> None:
         self._sessions.release()
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> BackgroundSession:
         return self.__enter__()
 
     async def __aexit__(

@@ -13,7 +13,6 @@ from __future__ import annotations
 import faulthandler
 import os
 
-from typing_extensions import Self
 
 from crashfree._ground import log
 
@@ -33,7 +32,7 @@ class FaultFile:
         self._path = path
 
     @classmethod
-    def enable(cls, path: str) -> Self | None:
+    def enable(cls, path: str) -> FaultFile | None:
         """Let crashes be written to `path`; None when the program takes care of them itself."""
         if _Process.descriptor is None and faulthandler.is_enabled():
             return None
