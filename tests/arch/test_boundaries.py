@@ -13,7 +13,7 @@ def boundaries() -> list[str]:
     found: list[str] = []
     for module, path in MODULES.items():
         if not module.startswith("crashfree.") or module.startswith(
-            ("crashfree.server", "crashfree.management", "crashfree._cli")
+            ("crashfree.server", "crashfree.management", "crashfree._cli.")
         ):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
