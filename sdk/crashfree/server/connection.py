@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+HTTP: Final = "h11"
+"""The parser below, as uvicorn names it."""
 HEAD_TIME: Final = 5.0
 HEAD_BYTES: Final = 40 * 1024
 _TIMED_OUT: Final = (

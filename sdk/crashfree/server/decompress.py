@@ -12,6 +12,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from io import BytesIO
 from typing import Any, Final, Protocol, cast
 
 STEP: Final = 64 * 1024
@@ -73,14 +74,15 @@ def decoded(body: bytes, encoding: str | None, *, limit: int) -> bytes:
 
 
 def _joined(steps: Iterator[bytes], limit: int) -> bytes:
-    parts: list[bytes] = []
+    # getvalue() hands out the buffer itself: a list of parts would be copied to be joined.
+    whole = BytesIO()
     size = 0
     for part in steps:
         size += len(part)
         if size > limit:
             raise BodyTooLarge(f"decoded body over {limit} bytes")
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        whole.write(part)
+    return whole.getvalue()
 
 
 def _gzip(body: bytes) -> Iterator[bytes]:

@@ -58,7 +58,6 @@ def create_project(call: Call) -> Response:
             raise Problem(409, "A project with this slug already exists.")
         project = call.store.add_project(db, slug, at=call.now, name=name, platform=platform)
         made = project_json(db, call, project)
-    call.store.catalog_changed()
     return answer(made, 201)
 
 
@@ -92,7 +91,7 @@ def update_project(call: Call) -> Response:
             _set_options(db, call, body["options"])
         changed = next(each for each in call.store.projects(db) if each.id == project.id)
         result = {**project_json(db, call, changed), "options": _options(db, call, changed)}
-    call.store.catalog_changed()
+        call.store.catalog_changed()
     return answer(result)
 
 
@@ -112,7 +111,6 @@ def create_key(call: Call) -> Response:
         key = call.store.add_key(db, call.project.id, at=call.now, label=label[:64])
         row = next(row for row in _keys(db, call.project.id) if row["public_key"] == key)
         made = _key_json(call, row)
-    call.store.catalog_changed()
     return answer(made, 201)
 
 
@@ -136,7 +134,7 @@ def update_key(call: Call) -> Response:
             (label[:64], active, row["public_key"]),
         )
         changed = _key_json(call, _key(db, call))
-    call.store.catalog_changed()
+        call.store.catalog_changed()
     return answer(changed)
 
 
@@ -145,7 +143,7 @@ def delete_key(call: Call) -> Response:
     with call.store.write() as db:
         row = _key(db, call)
         db.execute("DELETE FROM project_keys WHERE public_key = ?", (row["public_key"],))
-    call.store.catalog_changed()
+        call.store.catalog_changed()
     return answer(status=204)
 
 

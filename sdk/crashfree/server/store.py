@@ -66,6 +66,7 @@ class Store:
     path: str
     recorder: Recorder
     _catalog_changed: list[Callable[[], None]]
+    _catalog_dirty: bool
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class Store:
         self._idle: list[sqlite3.Connection] = []
         self._idle_lock = threading.Lock()
         self._catalog_changed = []
+        self._catalog_dirty = False
 
     def _connect(self, cache: int) -> sqlite3.Connection:
         db = sqlite3.connect(
@@ -152,11 +154,16 @@ class Store:
                 yield db
                 db.execute("COMMIT")
             except BaseException:
+                self._catalog_dirty = False
                 db.execute("ROLLBACK")
                 self.recorder.forget()
                 raise
             finally:
                 db.row_factory = None
+            dirty, self._catalog_dirty = self._catalog_dirty, False
+        if dirty:
+            for callback in self._catalog_changed:
+                callback()
 
     def try_write_lock(self) -> bool:
         """Take the write lock if it is free; `write_facts` gives it back."""
@@ -282,9 +289,8 @@ class Store:
         self._catalog_changed.append(callback)
 
     def catalog_changed(self) -> None:
-        """Say that projects, keys or options have changed."""
-        for callback in self._catalog_changed:
-            callback()
+        """Say inside `write` that projects, keys or options change; told on after the commit."""
+        self._catalog_dirty = True
 
     # Names.
 
