@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from crashfree._ground import env
@@ -90,21 +90,20 @@ def _find_checkout(directory: str, environ: Mapping[str, str]) -> Checkout | Non
     return None
 
 
-def _upwards(start: str, environ: Mapping[str, str]) -> list[str]:
-    """Return `start` and the directories above it that git would look into."""
+def _upwards(start: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield `start` and the directories above it that git would look into."""
     ceilings = _ceilings(environ)
     across = env.variable(environ, "GIT_DISCOVERY_ACROSS_FILESYSTEM")
     bounded = across is None or env.boolean(across.value) is not True
     device = os.stat(start).st_dev
-    places: list[str] = []
     place = start
     while True:
-        places.append(place)
+        yield place
         above = os.path.dirname(place)
         if above == place or above in ceilings:
-            return places
+            return
         if bounded and os.stat(above).st_dev != device:
-            return places
+            return
         place = above
 
 
