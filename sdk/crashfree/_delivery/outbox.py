@@ -141,7 +141,6 @@ class Outbox:
         "_in_a_row",
         "_limits",
         "_lock",
-        "_misses",
         "_on_overflow",
         "_order",
         "_others",
@@ -151,7 +150,6 @@ class Outbox:
     _on_overflow: Callable[[Envelope], None]
     _arrivals: deque[Entry]
     _lock: threading.Lock
-    _misses: int
     _events: _Lane
     _others: _Lane
     _bytes: int
@@ -203,26 +201,24 @@ class Outbox:
 
         It stays unsettled until `settle`.
         """
-        if not self._acquire():
-            return None
         dropped: list[Entry] = []
+        lock = self._acquire()
         try:
             self._fold(dropped)
             entry = self._next(riders)
         finally:
-            self._lock.release()
+            lock.release()
         self._drop(dropped)
         return entry
 
     def settle(self, entry: Entry) -> None:
         """Note that it was sent, dropped or put on disk."""
         entry.settled = True
-        if not self._acquire():
-            return
+        lock = self._acquire()
         try:
             self._advance()
         finally:
-            self._lock.release()
+            lock.release()
 
     def unsettled(self) -> list[Entry]:
         """Return everything that waits or is under way, and forget what waits."""
@@ -244,7 +240,6 @@ class Outbox:
     def _reset(self) -> None:
         self._arrivals = deque()
         self._lock = threading.Lock()
-        self._misses = 0
         self._events = _Lane()
         self._others = _Lane()
         self._bytes = 0
@@ -275,15 +270,16 @@ class Outbox:
             except IndexError:
                 return
 
-    def _acquire(self) -> bool:
-        if self._lock.acquire(timeout=_PATIENCE):
-            self._misses = 0
-            return True
-        self._misses += 1
-        if self._misses >= _ABANDONED_AFTER:
-            self._misses = 0
-            self._lock = threading.Lock()
-        return False
+    def _acquire(self) -> threading.Lock:
+        """Take the lock, or a new one in the place of one that was abandoned; return it."""
+        for _ in range(_ABANDONED_AFTER):
+            lock = self._lock
+            if lock.acquire(timeout=_PATIENCE):
+                return lock
+        lock = threading.Lock()
+        lock.acquire()
+        self._lock = lock
+        return lock
 
     def _fold(self, dropped: list[Entry]) -> None:
         limits = self._limits

@@ -97,16 +97,18 @@ def resolve_settings(
 class HttpClient:
     """Makes requests over kept-alive connections."""
 
-    __slots__ = ("_clock", "_idle", "_library", "_settings")
+    __slots__ = ("_clock", "_idle", "_inherited", "_library", "_settings")
     _settings: HttpSettings
     _clock: Clock
     _idle: deque[_Idle]
+    _inherited: deque[_Idle] | None
     _library: _Library | None
 
     def __init__(self, settings: HttpSettings = DEFAULTS, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._settings = settings
         self._clock = clock
         self._idle = deque()
+        self._inherited = None
         self._library = None
 
     def request(
@@ -172,6 +174,9 @@ class HttpClient:
 
     def forget(self) -> None:
         """Leave the connections to the parent, in a forked child: nothing is shut down."""
+        # Kept referenced: a collected socket would be closed, and with some green libraries that
+        # talks to an event loop that is the parent's.
+        self._inherited = self._idle
         self._idle = deque()
 
     def _loaded(self) -> _Library:
@@ -528,9 +533,12 @@ class _Library:
     def _through_socks(self, target: _Target, proxy: str, timeout: float) -> Any:
         # Without PySocks the way is blocked, never direct: the proxy may be there for secrecy.
         try:
+            # First: without it the module of urllib3 warns before it fails.
+            import socks  # pyright: ignore[reportMissingModuleSource]
             import urllib3.contrib.socks as contrib
         except ImportError:
             raise Unreachable(_NO_SOCKS, sent=False) from None
+        assert socks
         manager = contrib.SOCKSProxyManager(proxy)
         options = manager.connection_pool_kw["_socks_options"]
         if target.scheme == "http":

@@ -128,9 +128,7 @@ def test_many_threads_may_flush_at_once(worker: Worker) -> None:
     results: list[bool] = []
     for _ in range(50):
         worker.submit(lambda: None)
-    threads = [
-        threading.Thread(target=lambda: results.append(worker.flush(5.0))) for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: results.append(worker.flush(5.0))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
