@@ -9,7 +9,6 @@ opens a ledger of its own when its first unit begins. Source: sessions.md sectio
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from crashfree._protocol.aggregates import OUTCOMES, to_payloads
 from crashfree._sessions.counts import BEGUN, ENDED, MARKED, record
-from crashfree._sessions.ledger import AnyLedger, Ledger, MemoryLedger
+from crashfree._sessions.ledger import Ledger
 from crashfree.types import SessionAggregates, SessionAttributes
 
 MINUTE = 60.0
@@ -41,7 +40,7 @@ class Minute:
         "unhandled",
         "users",
     )
-    ledger: AnyLedger
+    ledger: Ledger
     start: float
     end: float
     users: bool
@@ -53,7 +52,7 @@ class Minute:
     abnormal: bytes
     unhandled: bytes
 
-    def __init__(self, ledger: AnyLedger, start: float, *, users: bool) -> None:
+    def __init__(self, ledger: Ledger, start: float, *, users: bool) -> None:
         self.ledger = ledger
         self.users = users
         self.start = start
@@ -79,7 +78,7 @@ class Batch(NamedTuple):
 
     payloads: list[SessionAggregates]
     number: int
-    ledger: AnyLedger
+    ledger: Ledger
 
 
 class AggregatorStatistics(NamedTuple):
@@ -99,19 +98,25 @@ class SessionAggregator:
         "_attributes",
         "_ledger",
         "_open_ledger",
+        "_opener",
         "_opening",
+        "_side",
         "_unhandled_status",
         "_users",
         "minute",
     )
     minute: Minute
     """The minute that is going on; `turn` makes the next one."""
-    _ledger: AnyLedger
+    _ledger: Ledger
     _attributes: SessionAttributes
     _open_ledger: Callable[[], Ledger | None] | None
     _unhandled_status: Literal["unhandled", "crashed"]
     _users: bool
     _opening: threading.Lock
+    _opener: int | None
+    """The thread that is opening the ledger."""
+    _side: Ledger
+    """For units that begin in a signal handler, in the middle of opening the ledger."""
 
     def __init__(
         self,
@@ -129,9 +134,10 @@ class SessionAggregator:
 
     def _reset(self) -> None:
         self._opening = threading.Lock()
-        self._ledger = MemoryLedger()
-        # Not the file: nothing has begun, and there may be no need for one.
-        self._ledger.forget()
+        self._opener = None
+        self._side = Ledger.in_memory()
+        # Not the file yet: nothing has begun, and there may be no need for one.
+        self._ledger = Ledger.of_nobody()
         self.minute = Minute(self._ledger, 0.0, users=self._users)
         self.minute.start = _NEVER
 
@@ -140,56 +146,56 @@ class SessionAggregator:
         ledger = self._ledger
         # Here and not in every `begin`: a fork that bypasses Python's hooks is noticed in time,
         # because a process that only forks does not begin units.
-        if ledger.pid != os.getpid():
+        if not ledger.ours:
             ledger.forget()
             ledger = self._opened()
         start = now // MINUTE * MINUTE
-        minute = self.minute = Minute(ledger, start, users=self._users)
+        minute = Minute(ledger, start, users=self._users)
+        if ledger is self._ledger:
+            self.minute = minute
         return minute
 
-    def _opened(self) -> AnyLedger:
+    def _opened(self) -> Ledger:
         """Return the ledger of this process; the first thread to ask opens it."""
-        held = self._opening.acquire(timeout=_PATIENCE)
+        thread = threading.get_ident()
+        if self._opener == thread or not self._opening.acquire(timeout=_PATIENCE):
+            return self._side
         try:
+            self._opener = thread
             ledger = self._ledger
-            if ledger.pid == os.getpid():
-                return ledger
-            opened = None if self._open_ledger is None or not held else self._open_ledger()
-            self._ledger = MemoryLedger() if opened is None else opened
-            return self._ledger
+            if not ledger.ours:
+                opened = None if self._open_ledger is None else self._open_ledger()
+                ledger = self._ledger = Ledger.in_memory() if opened is None else opened
+            return ledger
         finally:
-            if held:
-                self._opening.release()
+            self._opener = None
+            self._opening.release()
 
     def take(self) -> Batch | None:
         """Return payloads of all that has ended, on loan until `settle`; None without any."""
-        ledger = self._ledger
-        if ledger.pid != os.getpid():
-            return None
-        loan = ledger.lend()
-        if loan is None:
-            return None
-        payloads = to_payloads(
-            self._attributes, loan.counts, unhandled_status=self._unhandled_status
-        )
-        return Batch(payloads, loan.batch, ledger)
+        for ledger in (self._ledger, self._side):
+            loan = ledger.lend()
+            if loan is not None:
+                payloads = to_payloads(
+                    self._attributes, loan.counts, unhandled_status=self._unhandled_status
+                )
+                return Batch(payloads, loan.batch, ledger)
+        return None
 
     def settle(self, batch: Batch) -> None:
         """Note that the transport is done with a batch: sent, on disk, or dropped and counted."""
-        if batch.ledger.pid == os.getpid():
-            batch.ledger.settle(batch.number)
+        batch.ledger.settle(batch.number)
 
     def give_back(self, batch: Batch) -> None:
         """Note that the transport refused a batch; the next one has its counts again."""
-        if batch.ledger.pid == os.getpid():
-            batch.ledger.give_back(batch.number)
+        batch.ledger.give_back(batch.number)
 
     def close(self) -> bool:
         """Remove the ledger if all is told; False: something is left for the next start.
 
         Units that end later are still counted, for the next start to find.
         """
-        return self._ledger.pid != os.getpid() or self._ledger.close()
+        return not self._ledger.ours or self._ledger.close()
 
     def forget(self) -> None:
         """Drop all that belongs to the parent, in a forked child. No I/O."""
@@ -198,7 +204,10 @@ class SessionAggregator:
 
     def stats(self) -> AggregatorStatistics:
         """Return where the units are."""
-        if self._ledger.pid != os.getpid():
-            return AggregatorStatistics()
-        books = self._ledger.books()
-        return AggregatorStatistics(books.begun, books.alive, books.waiting, books.settled)
+        books = [ledger.books() for ledger in (self._ledger, self._side) if ledger.ours]
+        return AggregatorStatistics(
+            begun=sum(entry.begun for entry in books),
+            alive=sum(entry.alive for entry in books),
+            waiting=sum(entry.waiting for entry in books),
+            settled=sum(entry.settled for entry in books),
+        )

@@ -24,7 +24,6 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import NamedTuple
 
-
 from crashfree._ground.clock import Clock, Mark
 from crashfree._protocol.session import UnhandledStatus
 from crashfree._sessions.cell import Cell

@@ -13,7 +13,6 @@ from __future__ import annotations
 import faulthandler
 import os
 
-
 from crashfree._ground import log
 
 

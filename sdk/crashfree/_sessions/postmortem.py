@@ -32,7 +32,7 @@ from crashfree._sessions.counts import Counts
 from crashfree._sessions.evidence import Evidence, RunRecord
 from crashfree._sessions.faultdump import DumpedThread, FaultDump
 from crashfree._sessions.journal import Entry
-from crashfree._sessions.ledger import read_ledger
+from crashfree._sessions.ledgerfile import read_ledger
 from crashfree.types import Event, Outcome, SessionAggregates, SessionAttributes, SessionUpdate
 
 RUN: Final = "run"

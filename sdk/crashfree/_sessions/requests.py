@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from crashfree._ground.clock import Clock
 from crashfree._sessions.aggregator import Minute, SessionAggregator
 from crashfree._sessions.identity import did_of
-from crashfree._sessions.ledger import AnyLedger, MemoryLedger
+from crashfree._sessions.ledger import Ledger
 from crashfree._sessions.verdict import Verdict
 
 
@@ -26,14 +26,14 @@ class RequestSession:
     __slots__ = ("_crashed", "_did", "_errored", "_ledger", "_live", "_minute", "_unhandled")
     _live: bool
     """Deleted by whoever ends the session: deleting twice is an error, and atomic."""
-    _ledger: AnyLedger
+    _ledger: Ledger
     _minute: Minute
     _did: str | None
     _errored: bool
     _unhandled: bool
     _crashed: bool
 
-    def __init__(self, ledger: AnyLedger, minute: Minute, did: str | None = None) -> None:
+    def __init__(self, ledger: Ledger, minute: Minute, did: str | None = None) -> None:
         self._live = True
         self._ledger = ledger
         self._minute = minute
@@ -137,8 +137,7 @@ class _NoSession(RequestSession):
 
 
 def _no_session() -> RequestSession:
-    ledger = MemoryLedger()
-    ledger.forget()
+    ledger = Ledger.of_nobody()
     return _NoSession(ledger, Minute(ledger, 0.0, users=False))
 
 

@@ -1,0 +1,224 @@
+"""The file of a ledger: what request mode counts, where the death of the process cannot reach it.
+
+A unit of work costs two appends of 8 bytes, one when it begins and one when it ends. Each is one
+call of `mmap.write`: atomic to threads, signal handlers and finalizers, so there is no lock on
+the way and nothing to lose. The kernel owns the pages: SIGKILL, SIGSEGV and `os._exit` change
+nothing about what was written.
+
+The file, offsets and sizes in bytes, numbers in the byte order of the machine:
+
+         0    4096  header: one line of JSON (format, pid, started, attributes), padded with zeros
+      4096  258048  bank: the books as JSON (`Counts.encode`), written in turn (`bank`)
+    262144   65536  window 0: records of 8 bytes (`counts.record`), zeros behind the last
+    327680   65536  window 1
+    393216   65536  table 0 of users, for odd generations (`users`)
+    458752   65536  table 1, for even ones
+
+    books in the bank + records behind the cursors that stand in the bank = the truth
+
+A full window is entered into the books: the other window takes the records from then on, the
+records are counted and the bank written with the cursor at the window's end; then the window is
+zeroed, the bank written with the cursor at 0, and the window may be used again. Whenever the
+process dies in between, a record is counted once: it lies behind a cursor or in the bank.
+
+Threads: appending any, without a lock; the rest one at a time, which `Ledger` sees to. Fork: the
+mapping is shared with the parent, so a child appends no more.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from crashfree._ground import json, log
+from crashfree._sessions import mapped
+from crashfree._sessions.bank import Bank, read_bank
+from crashfree._sessions.counts import Counts
+from crashfree._sessions.users import Append, Users, read_tables
+from crashfree.types import SessionAttributes
+
+FORMAT: Final = "crashfree ledger 1"
+_HEADER: Final = 4096
+_HEAD: Final = 4 * mapped.PIECE
+_WINDOWS: Final = (_HEAD, _HEAD + mapped.PIECE)
+_TABLES: Final = (_HEAD + 2 * mapped.PIECE, _HEAD + 3 * mapped.PIECE)
+SIZE: Final = _HEAD + 4 * mapped.PIECE
+RECORD: Final = 8
+_PATIENCE: Final = 0.05
+
+
+class _Window:
+    """A part of the file that records are appended to."""
+
+    __slots__ = ("cells", "cursor", "map", "write")
+    map: mmap.mmap
+    cells: memoryview
+    cursor: int
+    """Records that have been entered into the books."""
+    write: Append
+
+    def __init__(self, region: mmap.mmap) -> None:
+        self.map = region
+        self.cells = memoryview(region).cast("Q")
+        self.cursor = 0
+        self.write = region.write if _gil_enabled() else _Guarded(region.write)
+
+    @property
+    def length(self) -> int:
+        """Records so far."""
+        return self.map.tell() // RECORD
+
+    @property
+    def full(self) -> bool:
+        return self.map.tell() + RECORD > mapped.PIECE
+
+    def empty(self) -> Append:
+        """Zero it and begin at its start."""
+        self.map[:] = bytes(mapped.PIECE)
+        self.map.seek(0)
+        return self.map.write
+
+
+class LedgerFile:
+    """Two windows, the books, two tables of users."""
+
+    __slots__ = ("_active", "_bank", "_path", "_windows", "users")
+    users: Users
+    _path: str
+    _bank: Bank
+    _windows: tuple[_Window, _Window]
+    _active: int
+
+    def __init__(self, path: str, descriptor: int, header: bytes) -> None:
+        head = mapped.view(descriptor, 0, _HEAD)
+        head[: len(header)] = header
+        self._path = path
+        self._bank = Bank(memoryview(head)[_HEADER:])
+        first, second = (
+            _Window(mapped.view(descriptor, offset, mapped.PIECE)) for offset in _WINDOWS
+        )
+        self._windows = (first, second)
+        self._active = 0
+        odd, even = (_Window(mapped.view(descriptor, offset, mapped.PIECE)) for offset in _TABLES)
+        self.users = Users((even.empty, odd.empty))
+
+    @classmethod
+    def create(cls, path: str, *, attributes: SessionAttributes, started: float) -> LedgerFile:
+        """Make the file. Raises OSError."""
+        header = json.encode(
+            {"format": FORMAT, "pid": os.getpid(), "started": started, "attributes": attributes}
+        )
+        if len(header) >= _HEADER:
+            raise OSError(f"the attributes of its sessions take {len(header)} bytes")
+        descriptor = mapped.create(path, SIZE)
+        try:
+            return cls(path, descriptor, header + b"\n")
+        finally:
+            # Each mapping keeps a descriptor of its own.
+            os.close(descriptor)
+
+    @property
+    def write(self) -> Append:
+        """How to append a record now; raises ValueError once there is no room."""
+        return self._windows[self._active].write
+
+    def turn_over(self, counts: Counts) -> None:
+        """Make room, if there is none."""
+        if not self._windows[self._active].full:
+            return
+        other = 1 - self._active
+        if self._windows[other].full:
+            self.enter(counts)
+        self._active = other
+
+    def enter(self, counts: Counts) -> None:
+        """Enter all records into the books, and empty what is full."""
+        changed = False
+        for window in self._windows:
+            length = window.length
+            if length > window.cursor:
+                counts.enter(Counter(window.cells[window.cursor : length]), self.users.name)
+                window.cursor = length
+                changed = True
+        if changed:
+            self.commit(counts)
+        for index, window in enumerate(self._windows):
+            if window.full and index != self._active:
+                # Nobody can append to a full window, so nobody can be disturbed here.
+                window.map[:] = bytes(mapped.PIECE)
+                window.cursor = 0
+                self.commit(counts)
+                window.map.seek(0)
+
+    def commit(self, counts: Counts) -> None:
+        """Write the books down."""
+        while True:
+            data = counts.encode([window.cursor for window in self._windows])
+            if len(data) <= self._bank.capacity:
+                self._bank.write(data)
+                return
+            if not counts.shrink():
+                log.warning("the books of sessions do not fit into the ledger any more")
+                return
+
+    def remove(self) -> bool:
+        """Remove the file; False when it cannot be."""
+        try:
+            os.unlink(self._path)
+        except OSError:
+            return False
+        return True
+
+
+def read_ledger(data: bytes) -> tuple[SessionAttributes, Counts] | None:
+    """Read the bytes of a dead process's ledger; None when they are none."""
+    if len(data) < SIZE:
+        return None
+    line = data[:_HEADER].partition(b"\n")[0]
+    try:
+        header: dict[str, Any] = json.decode(line)
+        if header["format"] != FORMAT:
+            return None
+        attributes: SessionAttributes = header["attributes"]
+        books = read_bank(memoryview(data)[_HEADER:_HEAD])
+        counts, cursors = (Counts(), [0, 0]) if books is None else Counts.decode(books)
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
+    names = read_tables(*(data[offset : offset + mapped.PIECE] for offset in _TABLES))
+    for offset, cursor in zip(_WINDOWS, cursors, strict=True):
+        cells = memoryview(data)[offset : offset + mapped.PIECE].cast("Q")
+        fresh = cells[cursor:].tolist()
+        length = fresh.index(0) if 0 in fresh else len(fresh)
+        counts.enter(Counter(fresh[:length]), names.get)
+    return attributes, counts
+
+
+class _Guarded:
+    """Appends one at a time, for interpreters without a global lock."""
+
+    __slots__ = ("_append", "_lock")
+    _append: Append
+    _lock: threading.Lock
+
+    def __init__(self, append: Append) -> None:
+        self._append = append
+        self._lock = threading.Lock()
+
+    def __call__(self, word: bytes) -> None:
+        # Held for a copy of 8 bytes. Found held for this long, it was interrupted by ourselves.
+        if not self._lock.acquire(timeout=_PATIENCE):
+            raise ValueError("the window is busy")
+        try:
+            self._append(word)
+        finally:
+            self._lock.release()
+
+
+def _gil_enabled() -> bool:
+    asked: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)
+    return True if asked is None else asked()
