@@ -46,9 +46,11 @@ class capture:
         self.transport = MemoryTransport()
         self._client: Client | None = None
         self._outer: Client = current.INERT
+        self._scopes: current.Scopes | None = None
 
     def __enter__(self) -> capture:
         self._outer = current.client()
+        self._scopes = current.put_scopes(None)
         self._client = setup.start(
             resolve_options(self._options, {}),
             transport=self.transport,
@@ -65,6 +67,7 @@ class capture:
         traceback: TracebackType | None,
     ) -> None:
         setup.stop(None)
+        current.put_scopes(self._scopes)
         current.swap(self._outer)
 
     @property

@@ -10,7 +10,7 @@ Fork: kept. Re-init: the slot is swapped, the old client closed after.
 from __future__ import annotations
 
 from contextvars import ContextVar, Token
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from crashfree._capture.scope import Scope
 from crashfree._client.client import Client, Running
@@ -33,6 +33,7 @@ class RunningUnit(Running, Protocol):
 
 INERT = Client(Options(auto_session_tracking=False, spool=False), transport=NullTransport())
 """The client before `init` and after `close`: every call on it does nothing."""
+INERT.closed = True
 
 _client: Client = INERT
 _global_scope = Scope()
@@ -141,11 +142,27 @@ def leave_current(token: Token[Scope | None]) -> None:
     _current.reset(token)
 
 
-def reset() -> None:
-    """Forget every scope of the process and of this context. For tests."""
+class Scopes(NamedTuple):
+    """All that applies here: of the process, and of this context."""
+
+    of_process: tuple[Scope, Scope]
+    isolation: Scope | None
+    current: Scope | None
+    unit: RunningUnit | None
+
+
+def put_scopes(scopes: Scopes | None) -> Scopes:
+    """Replace everything that applies here (None: by nothing), and return what did.
+
+    For `crashfree.testing`, whose block must neither see the program's scopes nor leave its own.
+    """
     global _global_scope, _process_scope
-    _global_scope = Scope()
-    _process_scope = Scope()
-    _isolation.set(None)
-    _current.set(None)
-    _unit.set(None)
+    before = Scopes(
+        (_global_scope, _process_scope), _isolation.get(), _current.get(), _unit.get()
+    )
+    put = scopes or Scopes((Scope(), Scope()), None, None, None)
+    _global_scope, _process_scope = put.of_process
+    _isolation.set(put.isolation)
+    _current.set(put.current)
+    _unit.set(put.unit)
+    return before
