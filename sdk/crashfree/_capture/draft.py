@@ -18,7 +18,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from crashfree._capture import exceptions, foreign, scope as scopes_, stacktrace, trim
+from crashfree._capture import exceptions, foreign, stacktrace, trim
+from crashfree._capture import scope as scopes_
 from crashfree._capture.contexts import ProcessFacts
 from crashfree._capture.exceptions import GENERIC, TakenChain
 from crashfree._capture.inapp import InApp
@@ -34,8 +35,11 @@ from crashfree._ground import ids
 from crashfree._ground.clock import Clock
 from crashfree._protocol import sdk
 from crashfree._protocol.timestamps import rfc3339
-from crashfree.types import JSON, Event, Level, Mechanism
+from crashfree.types import Event, Level, Mechanism
 
+FIELDS: Final = frozenset(Event.__annotations__)
+"""The keys of an event."""
+_TOUCHED: Final = ("tags", "extra", "contexts", "user", "request", "level", "fingerprint", "_meta")
 _NO_STACK: Final = TakenStack([], 0)
 
 
@@ -63,7 +67,7 @@ class Recorder:
         self.clock = clock
         self.frames = Frames(
             InApp(settings.in_app_include, settings.in_app_exclude),
-            SourceReader() if settings.source_context else None,
+            SourceReader(clock) if settings.source_context else None,
             settings.project_root or _working_directory(),
         )
         self.scrubber = Scrubber(send_default_pii=settings.send_default_pii)
@@ -116,7 +120,7 @@ class Draft:
     """What was taken, and how to make an event of it."""
 
     __slots__ = (
-        "_normalizer",
+        "_made",
         "_notes",
         "_recorder",
         "_trace",
@@ -124,7 +128,6 @@ class Draft:
         "event_id",
         "level",
         "mechanism",
-        "repairer",
         "stack",
         "taken",
         "text",
@@ -141,23 +144,14 @@ class Draft:
     taken: Event
     """What scopes and program said, repaired."""
     thread: ThreadFacts
-    repairer: Repairer
+    _made: Normalizer | None
 
     def __init__(self, recorder: Recorder, scope: Scope, level: Level) -> None:
-        settings = recorder.settings
         self._recorder = recorder
         self._notes = Notes()
-        self._normalizer = Normalizer(
-            recorder.clock,
-            max_bytes=settings.max_value_length,
-            notes=self._notes,
-            sensitive=recorder.scrubber.sensitive,
-        )
+        self._made = None
         self.event_id = ids.event_id()
         self.timestamp = recorder.clock.time()
-        self.repairer = Repairer(
-            self._normalizer, personal=settings.send_default_pii, now=self.timestamp
-        )
         self.level = level
         self.mechanism = GENERIC
         self.chain = None
@@ -166,6 +160,26 @@ class Draft:
         self.taken = {}
         self.thread = thread_facts()
         self._trace = scope.own_trace()
+
+    @property
+    def _normalizer(self) -> Normalizer:
+        """Made at first need: an event without scope data and variables has none on its way in."""
+        normalizer = self._made
+        if normalizer is None:
+            recorder = self._recorder
+            normalizer = self._made = Normalizer(
+                recorder.clock,
+                max_bytes=recorder.settings.max_value_length,
+                notes=self._notes,
+                sensitive=recorder.scrubber.sensitive,
+            )
+        return normalizer
+
+    @property
+    def repairer(self) -> Repairer:
+        """What makes this draft's event one that servers take."""
+        personal = self._recorder.settings.send_default_pii
+        return Repairer(self._normalizer, personal=personal, now=self.timestamp)
 
     def take_scope(self, scope: Scope, given: dict[str, Any] | None = None) -> None:
         """Take what the scope says, below what the event itself says."""
@@ -189,11 +203,11 @@ class Draft:
         finally:
             normalizer.notes = mine
 
-    def finish(self) -> Event:
+    def finish(self) -> bytes:
         """Return the event as it is sent: built, scrubbed, of bounded size."""
         event = self.build()
         self.scrub(event)
-        return trim.trimmed(event)
+        return self.encoded(event)
 
     def build(self) -> Event:
         """Return the whole event, not yet scrubbed."""
@@ -236,13 +250,34 @@ class Draft:
         self._normalizer.notes = notes
         result = self.repairer.repaired(event)
         result["event_id"] = self.event_id
-        for key in ("timestamp", "platform", "level"):
-            result.setdefault(
-                key, {"timestamp": self.timestamp, "platform": "python"}.get(key, self.level)
-            )
+        result.setdefault("timestamp", self.timestamp)
+        result.setdefault("platform", "python")
+        result.setdefault("level", self.level)
         if notes.tree:
             result["_meta"] = notes.tree
         return result
+
+    def checked(self, event: Event) -> Event:
+        """Return what `before_send` made of the event, detached from what the program may change.
+
+        The parts that programs put things into are made anew; the others are as we built them, or
+        fail when they are encoded, see `encoded`.
+        """
+        if event.get("event_id") != self.event_id or not event.keys() <= FIELDS:
+            return self.repaired(event)
+        touched = {key: event[key] for key in _TOUCHED if key in event}  # type: ignore[literal-required]
+        checked: Event = {**event, **self.repaired(touched)}
+        for key in touched.keys() - checked.keys():
+            del checked[key]
+        return checked
+
+    def encoded(self, event: Event) -> bytes:
+        """Return the JSON of `event`, of bounded size, whatever a callback put into it."""
+        try:
+            return trim.encoded(event)
+        except (TypeError, ValueError, RuntimeError):
+            # No plain JSON, or it still changes while we read it.
+            return trim.encoded(self.repaired(event))
 
     def scrub(self, event: Event) -> None:
         """Hide what is secret in `event`."""

@@ -32,6 +32,7 @@ _CONTEXT = BaseException.__dict__["__context__"].__get__
 _SUPPRESS: Callable[[BaseException], bool] = BaseException.__dict__["__suppress_context__"].__get__
 _TRACEBACK: Callable[[BaseException], TracebackType | None]
 _TRACEBACK = BaseException.__dict__["__traceback__"].__get__
+_ERRNO: Callable[[BaseException], object] = OSError.__dict__["errno"].__get__
 _GROUP: type[BaseException] | None = getattr(builtins, "BaseExceptionGroup", None)
 
 GENERIC: Final[Mechanism] = {"type": "generic", "handled": True}
@@ -120,10 +121,10 @@ def _take_one(
     notes = foreign.attribute(error, "__notes__")
     if notes is not None:
         message = _with_notes(message, notes)
-    number = position = None
+    number: object = None
+    position = None
     if issubclass(kind, OSError):
-        number = OSError.errno.__get__(error)  # type: ignore[attr-defined]
-        number = number if type(number) is int else None
+        number = _ERRNO(error)
     elif issubclass(kind, SyntaxError):
         position = _position(error)
     return TakenException(
@@ -133,15 +134,13 @@ def _take_one(
         parent,
         source,
         group,
-        number,
+        number if type(number) is int else None,
         position,
     )
 
 
 def _with_notes(message: str, notes: object) -> str:
-    if not issubclass(type(notes), (list, tuple)):
-        return message
-    copied = foreign.attempt(list, notes) or []  # type: ignore[call-overload]
+    copied = foreign.sequence(notes) or []
     lines = [str.__str__(note) for note in copied[:_MAX_NOTES] if issubclass(type(note), str)]
     return "\n".join((message, *lines)) if lines else message
 

@@ -91,7 +91,7 @@ def asgi_request(scope: Mapping[str, Any]) -> Request:
         (bytes(name).decode("latin-1").title(), bytes(value).decode("latin-1"))
         for name, value in scope.get("headers") or ()
     ]
-    named = {name: value for name, value in headers}
+    named = dict(headers)
     server = scope.get("server") or (None, None)
     host = named.get("Host") or (f"{server[0]}:{server[1]}" if server[0] else "")
     client = scope.get("client") or (None, None)
@@ -145,7 +145,7 @@ def permitted(
 def _pairs(
     value: object, normalizer: Normalizer, path: Path, *, personal: bool, env: bool
 ) -> dict[str, JSON]:
-    pairs = foreign.attempt(dict, value) or {}  # type: ignore[call-overload]
+    pairs = foreign.mapping(value) or {}
     result: dict[str, JSON] = {}
     for name, text in list(pairs.items())[:_MAX_HEADERS]:
         key = foreign.text_of(name)[:200]

@@ -48,10 +48,8 @@ class InApp:
             return False
         if path.startswith(("<frozen ", *self._stdlib)):
             return False
-        if module is not None and _below(module, _OWN_PACKAGES):
-            return False
         # Below the project root or not: what is left belongs to the program.
-        return True
+        return module is None or not _below(module, _OWN_PACKAGES)
 
 
 def _below(module: str, packages: tuple[str, ...]) -> bool:

@@ -1,8 +1,8 @@
 """Any object becomes plain JSON: bounded in depth, breadth and text, never changed, never trusted.
 
 A walk runs no code of the objects it meets, with three guarded exceptions: the `repr` of what is
-neither a builtin nor a container, the iteration of foreign mappings, and `__crashfree_repr__`. Builtin
-containers are read by the methods of their builtin type, whatever their subclass overrides. A
+neither a builtin nor a container, the iteration of foreign mappings, and `__crashfree_repr__`.
+Builtin containers are read by the methods of their builtin type, whatever a subclass overrides. A
 hanging `repr` cannot be interrupted; many slow ones are cut off by the time budget of the event.
 
 Invariants: never raises (but BaseException of foreign code), never changes its input, output is
@@ -37,7 +37,8 @@ SKIPPED = "<skipped: time budget>"
 
 _LARGEST = 1 << 53
 _LONGEST_RENDERING = foreign.REPR_CHARACTERS
-_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+_EMPTY: dict[str, str] = {}
+_VIEWS: tuple[type, ...] = (type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items()))
 
 
 def never(key: str) -> bool:
@@ -49,7 +50,7 @@ class Normalizer:
     """One event's worth of walking: its limits, its notes and its time."""
 
     __slots__ = (
-        "_all_ascii_safe",
+        "_surely_short",
         "_clock",
         "_deadline",
         "_open",
@@ -69,7 +70,7 @@ class Normalizer:
     _deadline: float | None
     _open: set[int]
     _sensitive: Callable[[str], bool]
-    _all_ascii_safe: int
+    _surely_short: int
 
     def __init__(
         self,
@@ -88,16 +89,43 @@ class Normalizer:
         self._deadline = None
         self._open = set()
         self._sensitive = sensitive
-        self._all_ascii_safe = max_bytes // 4
+        self._surely_short = max_bytes // 4
 
     # -- entrances
 
     def bag(self, entries: Mapping[str, object], path: Path) -> dict[str, JSON]:
         """Return a mapping whose top may hold 100 keys, each value a tree of its own."""
-        bag = self._object(
+        if type(entries) is dict and not self.quoted and self.is_flat(entries):
+            return entries.copy()
+        return self._object(
             _items(entries, TOP_BREADTH + 1), _length(entries), path, DEPTH, TOP_BREADTH
         )
-        return bag
+
+    def is_flat(self, entries: dict[Any, Any]) -> bool:
+        """Return whether nothing needs to be done but copying: by far the most frequent bag."""
+        if len(entries) > TOP_BREADTH:
+            return False
+        safe = self._surely_short
+        try:
+            for key, entry in entries.items():
+                if type(key) is not str or len(key) > KEY_CHARACTERS:
+                    return False
+                kind = type(entry)
+                if kind is str:
+                    if len(entry) > safe:
+                        return False
+                elif kind is int:
+                    if not -_LARGEST <= entry <= _LARGEST:
+                        return False
+                elif kind is float:
+                    if entry - entry != 0.0:
+                        return False
+                elif entry is not None and kind is not bool:
+                    return False
+        except RuntimeError:
+            # Changed while we looked at it.
+            return False
+        return True
 
     def local_variables(self, entries: Mapping[str, object], path: Path) -> dict[str, JSON]:
         """Return local variables: a bag in which every leaf is a repr."""
@@ -115,7 +143,7 @@ class Normalizer:
                 return self._leaf_repr(value, path, depth)
         elif kind is str:
             text: str = value  # type: ignore[assignment]
-            return text if len(text) <= self._all_ascii_safe else self.text(text, path)
+            return text if len(text) <= self._surely_short else self.text(text, path)
         elif value is None or kind is bool:
             return value  # type: ignore[return-value]
         elif kind is int:
@@ -197,7 +225,7 @@ class Normalizer:
         if value is None or kind is bool or kind is float:
             return repr(value)
         base = _container_base(kind)
-        if base is not None and not _speaks_for_itself(value):
+        if base is not None:
             return self._container(value, base, path, depth)
         return self.text(self.rendered(value), path)
 
@@ -384,10 +412,6 @@ def _container_base(kind: type) -> type | None:
     return None
 
 
-def _speaks_for_itself(value: object) -> bool:
-    return False
-
-
 def _is_enum(kind: type) -> bool:
     enum = sys.modules.get("enum")
     return enum is not None and issubclass(type(kind), enum.EnumMeta)
@@ -413,31 +437,31 @@ def _dataclass_fields(value: object, kind: type) -> list[tuple[object, object]] 
     return shown
 
 
-def _items(value: object, limit: int) -> list[tuple[object, object]] | None:
+def _items(value: Any, limit: int) -> list[tuple[object, object]] | None:
     """Return the first items of a mapping; None when it changes faster than it can be read."""
     if not issubclass(type(value), dict):
-        return foreign.attempt(lambda: list(islice(value.items(), limit)))  # type: ignore[attr-defined]
+        return foreign.attempt(lambda: list(islice(value.items(), limit)))
     try:
-        return list(islice(dict.items(value), limit))  # type: ignore[arg-type]
+        return list(islice(dict.items(value), limit))
     except RuntimeError:
         # Another thread changes it; a copy is one step under the GIL.
-        return foreign.attempt(lambda: list(islice(dict.copy(value).items(), limit)))  # type: ignore[arg-type]
+        return foreign.attempt(lambda: list(islice(dict.copy(value).items(), limit)))
 
 
-def _first(value: object, limit: int) -> list[object] | None:
+def _first(value: Any, limit: int) -> list[object] | None:
     """Return the first entries of a builtin container (or of a subclass, by builtin means)."""
-    kind = _container_base(type(value))
+    kind: Any = _container_base(type(value))
     if kind is None:
         return None
-    iterate: Callable[[Any], Iterable[object]] = kind.__iter__  # type: ignore[attr-defined]
     try:
-        return list(islice(iterate(value), limit))
+        return list(islice(kind.__iter__(value), limit))
     except RuntimeError:
         return foreign.attempt(lambda: list(islice(_snapshot(value, kind), limit)))
 
 
-def _snapshot(value: Any, kind: type) -> Iterable[object]:
-    return kind.copy(value) if hasattr(kind, "copy") else list(value)  # type: ignore[no-any-return, attr-defined]
+def _snapshot(value: Any, kind: Any) -> Iterable[object]:
+    copied: Iterable[object] = kind.copy(value) if hasattr(kind, "copy") else list(value)
+    return copied
 
 
 def _length(value: object) -> int:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from crashfree._capture import foreign, httpdata
 from crashfree._capture.meta import Path
 from crashfree._capture.normalize import TOP_BREADTH, Normalizer
+from crashfree._capture.scope import LEVELS
 from crashfree._capture.stacktrace import NEWEST, OLDEST
 from crashfree._ground import ids, log
 from crashfree._protocol import fields
@@ -43,9 +44,12 @@ _LEVELS: Final[dict[str, Level]] = {
     "notset": "debug",
     "trace": "debug",
 }
+_EXACT: Final = 1 << 53
+_SHORT: Final = 200
+"""Characters that are within every limit, up to four bytes each."""
 _TAG_KEY: Final = frozenset("_.:-")
 _DROPPED_TAGS: Final = frozenset(("release", "environment"))
-_CRUMB_TEXTS: Final = ("type", "category", "message", "event_id", "origin")
+_CRUMB_TEXTS: Final = frozenset(("type", "category", "message", "event_id", "origin"))
 _USER_TEXTS: Final = ("id", "email", "username", "name", "segment")
 _FRAME_TEXTS: Final = ("filename", "abs_path", "module", "function", "context_line", "package")
 _FRAME_LISTS: Final = ("pre_context", "post_context")
@@ -158,30 +162,31 @@ class Repairer:
             if not name or name in _DROPPED_TAGS or entry is None:
                 continue
             text = entry if type(entry) is str else foreign.text_of(entry)
-            text = one_line(text, TAG_CHARACTERS)
+            if not text.isprintable() or len(text) > TAG_CHARACTERS or text[:1] == " ":
+                text = one_line(text, TAG_CHARACTERS)
             if text:
                 result[name] = text
         return result or None
 
     def _extra(self, value: object) -> JSON:
         path: Path = (None, "extra")
-        entries = _mapping(value)
+        entries = foreign.mapping(value)
         return self._normalizer.bag({"value": value} if entries is None else entries, path) or None
 
     def _contexts(self, value: object) -> JSON:
         result: dict[str, JSON] = {}
-        for key, context in list((_mapping(value) or {}).items())[:TOP_BREADTH]:
+        for key, context in list((foreign.mapping(value) or {}).items())[:TOP_BREADTH]:
             if context is None:
                 continue
             name = foreign.text_of(key)[:TAG_CHARACTERS]
-            entries = _mapping(context)
+            entries = foreign.mapping(context)
             result[name] = self._normalizer.bag(
                 {"value": context} if entries is None else entries, ((None, "contexts"), name)
             )
         return result or None
 
     def _user(self, value: object) -> JSON:
-        entries = _mapping(value)
+        entries = foreign.mapping(value)
         if entries is None:
             return {"id": foreign.text_of(value)[:TAG_CHARACTERS]}
         result: dict[str, JSON] = {}
@@ -198,9 +203,9 @@ class Repairer:
                     result[key] = "{{auto}}"
                 elif is_address(address):
                     result[key] = address
-            elif key == "data" and (data := _mapping(entry)) is not None:
+            elif key == "data" and (data := foreign.mapping(entry)) is not None:
                 more.update(data)
-            elif key == "geo" and (geo := _mapping(entry)) is not None:
+            elif key == "geo" and (geo := foreign.mapping(entry)) is not None:
                 result[key] = self._normalizer.bag(geo, (path, key))
             else:
                 more[key] = entry
@@ -209,7 +214,7 @@ class Repairer:
         return result or None
 
     def _request(self, value: object) -> JSON:
-        entries = _mapping(value)
+        entries = foreign.mapping(value)
         if entries is None:
             return None
         return httpdata.permitted(entries, self._normalizer, personal=self._personal) or None
@@ -219,13 +224,18 @@ class Repairer:
         path: Path = ((None, "breadcrumbs"), "values")
         crumbs = [
             crumb
-            for index, entry in enumerate(_sequence(listed) or ())
+            for index, entry in enumerate(foreign.sequence(listed) or ())
             if (crumb := self._breadcrumb(entry, (path, index))) is not None
         ]
         return {"values": crumbs} if crumbs else None
 
     def _breadcrumb(self, value: object, path: Path) -> JSON:
-        entries = _mapping(value)
+        if type(value) is dict and self._is_plain_crumb(value):
+            copy = value.copy()
+            if "data" in copy:
+                copy["data"] = copy["data"].copy()
+            return copy
+        entries = value.copy() if type(value) is dict else foreign.mapping(value)
         if entries is None:
             return None
         result: dict[str, JSON] = {}
@@ -241,26 +251,59 @@ class Repairer:
             elif key == "level":
                 result[key] = level_of(entry)
             elif key == "data":
-                data = {**(data or _NO_DATA), **(_mapping(entry) or {"value": entry})}
+                below = entry if type(entry) is dict else foreign.mapping(entry) or {"value": entry}
+                data = below if data is None else {**data, **below}
             else:
                 data = {**(data or _NO_DATA), foreign.text_of(key): entry}
         if data:
             result["data"] = self._normalizer.bag(data, (path, "data"))
         return result or None
 
+    def _is_plain_crumb(self, crumb: dict[Any, Any]) -> bool:
+        """Return whether nothing needs to be done but copying: nearly always."""
+        for key, entry in crumb.items():
+            kind = type(entry)
+            if kind is str:
+                if key == "level":
+                    if entry not in LEVELS:
+                        return False
+                elif key not in _CRUMB_TEXTS or len(entry) > _SHORT:
+                    return False
+            elif kind is dict:
+                if key != "data" or len(entry) > TOP_BREADTH:
+                    return False
+                for name, detail in entry.items():
+                    kind = type(detail)
+                    if type(name) is not str or len(name) > _SHORT:
+                        return False
+                    if kind is str:
+                        if len(detail) > _SHORT:
+                            return False
+                    elif kind is int:
+                        if not -_EXACT < detail < _EXACT:
+                            return False
+                    elif kind is float:
+                        if detail - detail != 0.0:
+                            return False
+                    elif detail is not None and kind is not bool:
+                        return False
+            elif kind is not float or key != "timestamp" or entry - entry != 0.0:
+                return False
+        return "timestamp" in crumb
+
     def _fingerprint(self, value: object) -> JSON:
-        parts = [value] if type(value) is str else _sequence(value)
+        parts = [value] if type(value) is str else foreign.sequence(value)
         texts = [foreign.text_of(part)[:1000] for part in (parts or ())[:100] if part is not None]
         return texts or None
 
     def _modules(self, value: object) -> JSON:
         return {
             foreign.text_of(name): foreign.text_of(version)[:200]
-            for name, version in list((_mapping(value) or {}).items())[:5000]
+            for name, version in list((foreign.mapping(value) or {}).items())[:5000]
         } or None
 
     def _sdk(self, value: object) -> JSON:
-        entries = _mapping(value)
+        entries = foreign.mapping(value)
         if entries is None or type(entries.get("name")) is not str:
             return None
         if type(entries.get("version")) is not str:
@@ -272,13 +315,13 @@ class Repairer:
         path: Path = ((None, "exception"), "values")
         values = [
             fixed
-            for index, entry in enumerate((_sequence(listed) or [])[-MAX_EXCEPTIONS:])
+            for index, entry in enumerate((foreign.sequence(listed) or [])[-MAX_EXCEPTIONS:])
             if (fixed := self._exception_value(entry, (path, index))) is not None
         ]
         return {"values": values} if values else None
 
     def _exception_value(self, value: object, path: Path) -> JSON:
-        entries = _mapping(value)
+        entries = foreign.mapping(value)
         if entries is None or (entries.get("type") is None and entries.get("value") is None):
             return None
         result: dict[str, JSON] = {}
@@ -287,7 +330,7 @@ class Repairer:
                 result[key] = self._normalizer.text(foreign.text_of(entries[key]), (path, key))
         if "module" in entries and entries["module"] is None:
             result["module"] = None
-        mechanism = _mapping(entries.get("mechanism"))
+        mechanism = foreign.mapping(entries.get("mechanism"))
         if mechanism is not None:
             result["mechanism"] = self._mechanism(mechanism, (path, "mechanism"))
         thread = entries.get("thread_id")
@@ -313,7 +356,7 @@ class Repairer:
                 text = foreign.text_of(mechanism[key])
                 result[key] = self._normalizer.text(text, (path, key))
         for key in ("data", "meta"):
-            entries = _mapping(mechanism.get(key))
+            entries = foreign.mapping(mechanism.get(key))
             if entries:
                 result[key] = self._normalizer.bag(entries, (path, key))
         return result
@@ -321,8 +364,8 @@ class Repairer:
     def _threads(self, value: object) -> JSON:
         listed = value.get("values") if type(value) is dict else value
         threads: list[JSON] = []
-        for index, entry in enumerate((_sequence(listed) or [])[:1000]):
-            entries = _mapping(entry)
+        for index, entry in enumerate((foreign.sequence(listed) or [])[:1000]):
+            entries = foreign.mapping(entry)
             if entries is None:
                 continue
             path: Path = (((None, "threads"), "values"), index)
@@ -343,8 +386,8 @@ class Repairer:
         return {"values": threads} if threads else None
 
     def _stacktrace(self, value: object, path: Path) -> JSON:
-        entries = _mapping(value)
-        listed = _sequence(None if entries is None else entries.get("frames")) or []
+        entries = foreign.mapping(value)
+        listed = foreign.sequence(None if entries is None else entries.get("frames")) or []
         if len(listed) > OLDEST + NEWEST:
             self._normalizer.notes.shortened((path, "frames"), len(listed))
             listed = listed[:OLDEST] + listed[-NEWEST:]
@@ -358,7 +401,7 @@ class Repairer:
         return {"frames": frames} if frames else None
 
     def _frame(self, value: object, path: Path) -> JSON:
-        entries = _mapping(value)
+        entries = foreign.mapping(value)
         if entries is None:
             return None
         result: dict[str, JSON] = {}
@@ -379,12 +422,12 @@ class Repairer:
             elif key in _FRAME_LISTS:
                 lines = [
                     line if type(line) is str and len(line) <= 500 else foreign.text_of(line)[:512]
-                    for line in (_sequence(entry) or [])[:10]
+                    for line in (foreign.sequence(entry) or [])[:10]
                 ]
                 if lines:
                     result[key] = lines
             elif key == "vars":
-                variables = _mapping(entry)
+                variables = foreign.mapping(entry)
                 if variables:
                     result[key] = self._normalizer.bag(variables, (path, key))
         return result
@@ -494,31 +537,11 @@ def _tag_key(key: object) -> str:
 
 
 def _pairs(value: object) -> list[tuple[object, object]]:
-    entries = _mapping(value)
+    entries = foreign.mapping(value)
     if entries is not None:
         return list(entries.items())
     return [
         (pair[0], pair[1])
-        for pair in _sequence(value) or ()
+        for pair in foreign.sequence(value) or ()
         if type(pair) in (list, tuple) and len(pair) == 2
     ]
-
-
-def _mapping(value: object) -> dict[Any, Any] | None:
-    """Return a mapping as a dict that nobody else changes; None for anything else."""
-    kind = type(value)
-    if kind is dict:
-        return value.copy()  # type: ignore[attr-defined, no-any-return]
-    if issubclass(kind, dict):
-        return dict.copy(value)  # type: ignore[arg-type]
-    if issubclass(kind, Mapping):
-        return foreign.attempt(dict, value)  # type: ignore[call-overload, no-any-return]
-    return None
-
-
-def _sequence(value: object) -> list[Any] | None:
-    if issubclass(type(value), list):
-        return list.copy(value)  # type: ignore[arg-type]
-    if issubclass(type(value), tuple):
-        return list(tuple.__iter__(value))  # type: ignore[arg-type]
-    return None

@@ -346,10 +346,11 @@ class Scope:
 
     def _ring(self, limit: int) -> deque[tuple[int, Breadcrumb]]:
         """Make the ring, or one of another size."""
+        ring: deque[tuple[int, Breadcrumb]]
         old = self._breadcrumbs
         if old is None:
             self._numbers = count()
-            self._breadcrumbs = ring = deque((), limit)
+            self._breadcrumbs = ring = deque(maxlen=limit)
         else:
             self._breadcrumbs = ring = deque(old.copy(), limit)
         return ring
@@ -447,9 +448,7 @@ def _moment(crumb: Breadcrumb) -> float:
 
 def _copied(value: object) -> dict[str, Any]:
     """Return a mapping as a dict of its own; anything else as the only entry of one."""
-    if type(value) is dict:
-        return value.copy()
-    copy = foreign.attempt(dict, value)  # type: ignore[call-overload]
+    copy = foreign.mapping(value)
     return {"value": value} if copy is None else copy
 
 

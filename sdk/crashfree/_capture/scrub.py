@@ -1,9 +1,9 @@
 """Secrets leave the event before the event leaves the process.
 
 Keys decide first: names from the deny list, compared without case, `-`, `_`, `.` and blanks, and
-anything whose name holds a word such as `password` or `token`. Then texts: credentials in URLs (a DSN
-is one), secret parameters of query strings, bearer tokens, and in data also `password='...'` inside
-a repr. The scrubber works on the event's own copy and goes as deep as the event is.
+anything whose name holds a word such as `password` or `token`. Then texts: credentials in URLs (a
+DSN is one), secret parameters of query strings, bearer tokens, and in data also `password='...'`
+inside a repr. The scrubber works on the event's own copy and goes as deep as the event is.
 
 Nothing is looked for in `contexts.trace`, `sdk`, `modules` and `_meta`. Never raises.
 Threads: any. Source: wire.md section 9.
@@ -11,7 +11,7 @@ Threads: any. Source: wire.md section 9.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from crashfree._capture.meta import FILTERED, Notes, Path
@@ -49,21 +49,22 @@ _TEXT_WORDS: Final = (
 class Scrubber:
     """The built-in scrubbing of one client."""
 
-    __slots__ = ("_known", "_personal")
+    __slots__ = ("_personal", "judged")
     _personal: bool
-    _known: dict[str, bool]
+    judged: dict[str, bool]
+    """Keys that were judged before; thrown away when there are too many."""
 
     def __init__(self, *, send_default_pii: bool) -> None:
         self._personal = not send_default_pii
-        self._known = {}
+        self.judged = {}
 
     def sensitive(self, key: str) -> bool:
         """Return whether the value under this key is to be hidden."""
-        known = self._known.get(key)
+        known = self.judged.get(key)
         if known is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known = {}
-            known = self._known[key] = self._judge(key)
+            if len(self.judged) >= _REMEMBERED:
+                self.judged = {}
+            known = self.judged[key] = self._judge(key)
         return known
 
     def scrub(self, event: Event, notes: Notes) -> None:
@@ -91,12 +92,23 @@ class Scrubber:
 
     def _breadcrumbs(self, event: Event, walk: _Walk) -> None:
         path: Path = ((None, "breadcrumbs"), "values")
+        judged = self.judged
         for index, crumb in enumerate(_values(event.get("breadcrumbs"))):
-            at: Path = (path, index)
             data = crumb.get("data")
             if type(data) is dict:
-                walk.mapping(data, (at, "data"))
-            walk.text_field(crumb, "message", at)
+                for key, value in data.items():
+                    kind = type(value)
+                    if judged.get(key) is not False or (kind is str and _suspicious(value)):
+                        break
+                    if kind is not str and kind is not int and kind is not float:
+                        break
+                else:
+                    data = None
+                if data is not None:
+                    walk.mapping(data, ((path, index), "data"))
+            message = crumb.get("message")
+            if type(message) is str and _suspicious(message):
+                walk.text_field(crumb, "message", (path, index))
 
     def _stacks(self, event: Event, walk: _Walk) -> None:
         for key in ("exception", "threads"):
@@ -130,21 +142,26 @@ class Scrubber:
 class _Walk:
     """One pass over an event."""
 
-    __slots__ = ("_notes", "_sensitive")
+    __slots__ = ("_known", "_notes", "_sensitive")
     _notes: Notes
+    _sensitive: Callable[[str], bool]
+    _known: Mapping[str, bool]
 
     def __init__(self, scrubber: Scrubber, notes: Notes) -> None:
         self._sensitive = scrubber.sensitive
+        self._known = scrubber.judged
         self._notes = notes
 
     def mapping(self, entries: dict[str, Any], path: Path) -> None:
+        known = self._known
         for key, value in entries.items():
-            if value is None or value == "" or value == FILTERED:
-                continue
-            if self._sensitive(key):
-                entries[key] = FILTERED
-                self._notes.forget((path, key))
-                self._notes.filtered((path, key))
+            # Nearly every key was seen before.
+            hide = known.get(key)
+            if self._sensitive(key) if hide is None else hide:
+                if value not in _NOTHING_TO_HIDE:
+                    entries[key] = FILTERED
+                    self._notes.forget((path, key))
+                    self._notes.filtered((path, key))
                 continue
             kind = type(value)
             if kind is str:
@@ -187,6 +204,7 @@ class _Walk:
             self._notes.filtered((path, key))
 
 
+_NOTHING_TO_HIDE: Final = (None, "", FILTERED)
 _QUERY_KEYS = frozenset(("query_string", "query", "http.query", "fragment", "http.fragment"))
 
 
@@ -196,6 +214,8 @@ def without_secrets(text: str, *, data: bool = False, query: bool = False) -> st
     `data`: also look for `password='...'` and the like, which a message to read may hold by
     chance. `query`: the text is a query string.
     """
+    if not _suspicious(text):
+        return text
     clean = text
     if "@" in text and "://" in text:
         clean = _without_userinfo(clean)
@@ -212,6 +232,11 @@ def without_secrets(text: str, *, data: bool = False, query: bool = False) -> st
                     clean = _without_assignments(clean, word)
                     lowered = clean.lower()
     return clean
+
+
+def _suspicious(text: str) -> bool:
+    """Return whether a text needs a closer look; most do not."""
+    return "=" in text or ":" in text or "earer " in text
 
 
 def _without_userinfo(text: str) -> str:
@@ -250,10 +275,10 @@ def _without_parameters(text: str, query: bool) -> str:
         end = equals + 1
         while end < len(text) and text[end] not in _ENDS_VALUE:
             end += 1
-        if end > equals + 1 and len(key) < 100 and _is_parameter(key) and _DEFAULT.sensitive(key):
-            if text[equals + 1 : end] != FILTERED:
-                parts += (text[done : equals + 1], FILTERED)
-                done = end
+        secret = len(key) < 100 and _is_parameter(key) and _DEFAULT.sensitive(key)
+        if secret and text[equals + 1 : end] not in ("", FILTERED):
+            parts += (text[done : equals + 1], FILTERED)
+            done = end
         at = _next_parameter(text, at)
     return text if not parts else "".join((*parts, text[done:]))
 

@@ -2,7 +2,7 @@
 
 Read on the worker where no callback needs the event earlier. The reader is our own: `linecache`
 and `tokenize` would be imported in the middle of a crash. What is read is kept, bounded in files
-and bytes, and checked against the file's time and size before it is used again.
+and bytes, and checked against the file's time and size before it is used again, once a second.
 
 Threads: any; the cache is a dict whose entries are replaced whole. Never raises.
 Source: wire.md section 6.3.
@@ -14,9 +14,10 @@ import codecs
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from crashfree._capture import foreign
+from crashfree._ground.clock import Clock
 
 LINES_AROUND = 5
 MAX_BYTES = 1024 * 1024
@@ -24,11 +25,14 @@ LINE_CHARACTERS = 512
 
 _CACHED_FILES = 100
 _CACHED_BYTES = 4 * 1024 * 1024
+_CHECKED_EVERY = 1.0
+
+Stamp: TypeAlias = "tuple[int, int] | None"
+"""Modification time and size of a file; None for what is no file."""
 
 
 class _File(NamedTuple):
-    stamp: tuple[int, int]
-    """Modification time and size; (0, 0) for what is no file."""
+    stamp: Stamp
     lines: tuple[str, ...]
     size: int
 
@@ -44,13 +48,32 @@ class Excerpt(NamedTuple):
 class SourceReader:
     """Source files, read once."""
 
-    __slots__ = ("_cache", "_size")
+    __slots__ = ("_cache", "_clock", "_size", "_stamps")
+    _clock: Clock
     _cache: dict[str, _File]
     _size: int
+    _stamps: dict[str, tuple[Stamp, float]]
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._cache = {}
         self._size = 0
+        self._stamps = {}
+
+    def now(self) -> float:
+        """Return the time to hand to `stamp`, once for many files."""
+        return self._clock.monotonic()
+
+    def stamp(self, path: str, now: float) -> Stamp:
+        """Return what tells this state of a file from another; at most a second old."""
+        known = self._stamps.get(path)
+        if known is not None and 0.0 <= now - known[1] < _CHECKED_EVERY:
+            return known[0]
+        if len(self._stamps) >= 10 * _CACHED_FILES:
+            self._stamps = {}
+        stamp = _stamp(path)
+        self._stamps[path] = (stamp, now)
+        return stamp
 
     def excerpt(
         self, path: str, line: int, module_globals: Mapping[str, Any] | None
@@ -66,13 +89,8 @@ class SourceReader:
             [_short(text) for text in lines[line : line + LINES_AROUND]],
         )
 
-    def line(self, path: str, line: int, module_globals: Mapping[str, Any] | None) -> str | None:
-        """Return one line, uncut."""
-        lines = self._lines(path, module_globals)
-        return lines[line - 1] if lines is not None and 1 <= line <= len(lines) else None
-
     def _lines(self, path: str, module_globals: Mapping[str, Any] | None) -> tuple[str, ...] | None:
-        stamp = _stamp(path)
+        stamp = self.stamp(path, self.now())
         cached = self._cache.get(path)
         if cached is not None and cached.stamp == stamp:
             return cached.lines
@@ -80,7 +98,7 @@ class SourceReader:
         if text is None:
             return None
         lines = tuple(text.splitlines())
-        self._keep(path, _File(stamp or (0, 0), lines, len(text)))
+        self._keep(path, _File(stamp, lines, len(text)))
         return lines
 
     def _keep(self, path: str, file: _File) -> None:
@@ -92,8 +110,7 @@ class SourceReader:
         self._cache[path] = file
 
 
-def _stamp(path: str) -> tuple[int, int] | None:
-    """Return time and size of a file; None when there is no such file."""
+def _stamp(path: str) -> Stamp:
     if path.startswith("<"):
         return None
     try:

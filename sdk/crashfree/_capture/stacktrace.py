@@ -19,8 +19,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, NamedTuple
 
 from crashfree._capture.inapp import InApp
-from crashfree._capture.source import SourceReader
-from crashfree._capture import foreign
+from crashfree._capture.source import SourceReader, Stamp
 from crashfree.types import JSON, Frame
 
 OLDEST: Final = 100
@@ -29,6 +28,7 @@ RICH: Final = 50
 """So many of the newest frames, and so many in-app ones, have source lines and variables."""
 
 _WALKED: Final = 100_000
+_REMEMBERED: Final = 2000
 _HIDDEN = ("__tracebackhide__", "__traceback_hide__")
 _POSITIONS = sys.version_info >= (3, 11)
 
@@ -82,10 +82,9 @@ def take_traceback(traceback: TracebackType | None, local_variables: Locals | No
         frame = traceback.tb_frame
         code = frame.f_code
         names = code.co_varnames
-        if "__tracebackhide__" in names or "__traceback_hide__" in names:
-            if _hides(frame):
-                total -= 1
-                continue
+        if ("__tracebackhide__" in names or "__traceback_hide__" in names) and _hides(frame):
+            total -= 1
+            continue
         variables = None
         if local_variables is not None and index >= rich_from:
             variables = _variables(frame, local_variables)
@@ -147,18 +146,31 @@ def _variables(frame: FrameType, local_variables: Locals) -> Variables | None:
     return local_variables(frame.f_locals)
 
 
+class _Made(NamedTuple):
+    """A frame made before; the same place in the same code gives the same again."""
+
+    code: CodeType
+    """Kept, so that its identity, which is the key, stays its own."""
+    module: str | None
+    path: str
+    stamp: Stamp
+    frame: Frame
+
+
 class Frames:
     """Makes frames of an event; one per client, for its caches."""
 
-    __slots__ = ("_cwd", "_in_app", "_source")
+    __slots__ = ("_cwd", "_in_app", "_made", "_source")
     _in_app: InApp
     _source: SourceReader | None
     _cwd: str
+    _made: dict[tuple[int, int, bool], _Made]
 
     def __init__(self, in_app: InApp, source: SourceReader | None, cwd: str) -> None:
         self._in_app = in_app
         self._source = source
         self._cwd = cwd
+        self._made = {}
 
     def build(self, stack: TakenStack, notes: dict[str, Any]) -> list[Frame]:
         """Return the frames of a stack; those of the SDK itself are left out.
@@ -168,20 +180,23 @@ class Frames:
         frames: list[Frame] = []
         newest = len(stack.frames) - RICH
         in_app_sources = RICH
+        now = 0.0 if self._source is None else self._source.now()
         for index, taken in enumerate(stack.frames):
             module = taken.module_globals.get("__name__")
             module = module if type(module) is str else None
             if module is not None and module.partition(".")[0] in _OWN:
                 continue
-            path = self._absolute(taken.code.co_filename)
-            in_app = self._in_app(module, path)
             rich = index >= newest
-            if not rich and in_app and in_app_sources:
-                rich = True
-                in_app_sources -= 1
-            if taken.variables is not None and taken.variables.notes:
-                notes[str(len(frames))] = {"vars": taken.variables.notes}
-            frames.append(self._frame(taken, module, path, in_app, rich))
+            if not rich and in_app_sources:
+                rich = self._in_app(module, self._absolute(taken.code.co_filename))
+                in_app_sources -= rich
+            frame = self._frame(taken, module, rich, now)
+            if taken.variables is not None and taken.variables.values:
+                # Each event a dict of its own: the scrubber changes it.
+                frame["vars"] = dict(taken.variables.values)
+                if taken.variables.notes:
+                    notes[str(len(frames))] = {"vars": taken.variables.notes}
+            frames.append(frame)
         return frames
 
     def at(self, path: str, line: int, column: int | None, text: str | None) -> Frame:
@@ -201,15 +216,35 @@ class Frames:
             frame["context_line"] = text.rstrip("\r\n")
         return frame
 
-    def _frame(
-        self, taken: TakenFrame, module: str | None, path: str, in_app: bool, rich: bool
-    ) -> Frame:
+    def _frame(self, taken: TakenFrame, module: str | None, rich: bool, now: float) -> Frame:
+        """Return a frame without variables, made now or before."""
+        key = (id(taken.code), taken.instruction, rich)
+        made = self._made.get(key)
+        stamp = None
+        if self._source is not None:
+            stamp = self._source.stamp(made.path if made else self._path(taken), now)
+        if made is None or made.stamp != stamp or made.module != module:
+            if len(self._made) >= _REMEMBERED:
+                self._made = {}
+            frame = self._make(taken, module, rich)
+            made = _Made(taken.code, module, self._path(taken), stamp, frame)
+            self._made[key] = made
+        frame = made.frame.copy()
+        # Callbacks may change an event as they like.
+        if "pre_context" in frame:
+            frame["pre_context"] = frame["pre_context"].copy()
+        if "post_context" in frame:
+            frame["post_context"] = frame["post_context"].copy()
+        return frame
+
+    def _make(self, taken: TakenFrame, module: str | None, rich: bool) -> Frame:
         code = taken.code
+        path = self._path(taken)
         frame: Frame = {
             "filename": _relative(path, module),
             "abs_path": path,
             "function": getattr(code, "co_qualname", None) or code.co_name or "<unknown>",
-            "in_app": in_app,
+            "in_app": self._in_app(module, path),
         }
         if module is not None:
             frame["module"] = module
@@ -218,10 +253,10 @@ class Frames:
             if rich:
                 self._add_source(frame, path, taken.module_globals)
                 self._add_column(frame, taken)
-        if taken.variables is not None and taken.variables.values:
-            # Each event a dict of its own: the scrubber changes it.
-            frame["vars"] = dict(taken.variables.values)
         return frame
+
+    def _path(self, taken: TakenFrame) -> str:
+        return self._absolute(taken.code.co_filename)
 
     def _add_source(
         self, frame: Frame, path: str, module_globals: Mapping[str, Any] | None
@@ -269,7 +304,7 @@ def _relative(path: str, module: str | None) -> str:
     if path.startswith("<"):
         return path
     parts = path.replace("\\", "/").split("/")
-    if module is None or "." not in module and parts[-1] != "__init__.py":
+    if module is None or ("." not in module and parts[-1] != "__init__.py"):
         return parts[-1]
     depth = module.count(".") + (2 if parts[-1] == "__init__.py" else 1)
     package = module.partition(".")[0]

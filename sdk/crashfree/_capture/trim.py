@@ -26,23 +26,22 @@ Step = Callable[[Event, Notes], bool]
 """Takes something away and says whether it did; called again as long as it does."""
 
 
-def encoded(event: Event) -> bytes:
-    """Return the JSON of an event, made to fit 900,000 bytes."""
+def encoded(event: Event, max_bytes: int = limits.EVENT_BYTES) -> bytes:
+    """Return the JSON of an event, or of what is left of it when it must fit `max_bytes`.
+
+    Raises TypeError, ValueError or RecursionError for an event that is no plain JSON.
+    """
     data = json.encode(event)
-    return data if len(data) <= limits.EVENT_BYTES else json.encode(trimmed(event))
-
-
-def trimmed(event: Event, max_bytes: int = limits.EVENT_BYTES) -> Event:
-    """Return `event`, or what is left of it when it must fit `max_bytes`."""
-    if len(json.encode(event)) <= max_bytes:
-        return event
+    if len(data) <= max_bytes:
+        return data
     notes = Notes(event.get("_meta"))
     event["_meta"] = notes.tree
     for step in _STEPS:
         while step(event, notes):
-            if len(json.encode(event)) <= max_bytes:
-                return event
-    return _essence(event)
+            data = json.encode(event)
+            if len(data) <= max_bytes:
+                return data
+    return json.encode(_essence(event))
 
 
 def _drop_foreign_variables(event: Event, notes: Notes) -> bool:

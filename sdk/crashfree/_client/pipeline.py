@@ -238,8 +238,7 @@ class Pipeline:
                 return Discard("before_send")
             event = sent
         if before_send is not None or scrubber is not None:
-            # What they kept of it they may change later; what they put in may be anything.
-            event = draft.repaired(event)
+            event = draft.checked(event)
         return event
 
     def _wants_to_see(self, scope: Scope) -> bool:
@@ -327,13 +326,12 @@ def _snapshot(scopes: tuple[Scope, ...]) -> Scope:
 
 
 def _item(draft: Draft, event: Event | None, verdict: Verdict) -> Item:
+    """Return the item; the event is built, where it is not yet, and encoded when it is sent."""
     unhandled = verdict in ("crashed", "unhandled")
     if event is None:
         return event_item(draft.finish, size_hint=_SIZE_HINT, unhandled=unhandled)
-    item = event_item(event, unhandled=unhandled)
-    if item.size_hint > limits.EVENT_BYTES:
-        item = event_item(trim.trimmed(event), unhandled=unhandled)
-    return item
+    seen: Event = event
+    return event_item(lambda: draft.encoded(seen), size_hint=_SIZE_HINT, unhandled=unhandled)
 
 
 def _completed(hint: Hint | None, error: BaseException | None) -> Hint:

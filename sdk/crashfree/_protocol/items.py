@@ -151,12 +151,15 @@ class Item:
 
 
 def event_item(
-    event: Event | Callable[[], Event], *, size_hint: int = 0, unhandled: bool | None = None
+    event: Event | Callable[[], Event | bytes],
+    *,
+    size_hint: int = 0,
+    unhandled: bool | None = None,
 ) -> Item:
     """Make an `event` item.
 
     Given a function, it is called when the payload is first asked for (and once more when two
-    threads ask at that same moment). `unhandled` None: looked up in an event that is there,
+    threads ask at that same moment); it may return the event encoded already. `unhandled` None: looked up in an event that is there,
     False for one that is not.
     """
     if callable(event):
@@ -164,7 +167,7 @@ def event_item(
         return Item(
             "event",
             _JSON_TYPE,
-            build=lambda: json.encode(build()),
+            build=lambda: _encoded(build()),
             size_hint=size_hint,
             quantity=1,
             unhandled=bool(unhandled),
@@ -172,6 +175,10 @@ def event_item(
     if unhandled is None:
         unhandled = is_unhandled(event)
     return Item("event", _JSON_TYPE, payload=json.encode(event), quantity=1, unhandled=unhandled)
+
+
+def _encoded(event: Event | bytes) -> bytes:
+    return event if isinstance(event, bytes) else json.encode(event)
 
 
 def session_item(update: SessionUpdate) -> Item:
