@@ -17,6 +17,7 @@ from typing import Any
 
 MAX_DEPTH = 100
 MAX_DIGITS = 400
+_DIGITS = "0123456789"
 
 # A string, its end missing or not, or one bracket. Compiled (and then cached) at first need.
 _STRING_OR_BRACKET = r'"(?:[^"\\]+|\\[\s\S])*"?|[][{}]'
@@ -61,14 +62,17 @@ def decode(
     text = str(data, "utf-8")
     if _depth_exceeds(text, max_depth):
         raise ValueError(f"JSON is nested deeper than {max_depth}")
-    value = json.loads(
-        text,
-        parse_constant=_refuse_constant,
-        parse_int=_bounded_int,
-        parse_float=_finite,
-        object_pairs_hook=pairs_hook,
-    )
-    if "\\ud" in text or "\\uD" in text:
+    if pairs_hook is None and not _may_hold_long_integer(text):
+        value = _decoder.decode(text)
+    else:
+        value = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_int=_bounded_int,
+            parse_float=_finite,
+            object_pairs_hook=pairs_hook,
+        )
+    if "\\u" in text and ("\\ud" in text or "\\uD" in text):
         value = _clean(value)
     return value
 
@@ -88,6 +92,25 @@ def _finite(digits: str) -> float:
     if value - value != 0.0:
         raise ValueError(f"{digits:.40} is out of range")
     return value
+
+
+def _may_hold_long_integer(text: str) -> bool:
+    # A run of more digits than are taken covers one character in so many: looking at those alone
+    # spares the decoder a call of Python for every integer, which halves its time.
+    for at in range(MAX_DIGITS, len(text), MAX_DIGITS + 1):
+        if text[at].isdigit():
+            run = text[at - MAX_DIGITS : at + MAX_DIGITS + 1]
+            before = run[:MAX_DIGITS]
+            after = run[MAX_DIGITS:]
+            digits = len(before) - len(before.rstrip(_DIGITS))
+            digits += len(after) - len(after.lstrip(_DIGITS))
+            if digits > MAX_DIGITS:
+                return True
+    return False
+
+
+# Made once: json.loads() makes one a call when it is given hooks.
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _depth_exceeds(text: str, limit: int) -> bool:

@@ -113,6 +113,25 @@ def test_an_integer_may_have_400_digits_and_not_more() -> None:
         json.decode(b"9" * 401)
 
 
+@given(
+    st.integers(0, 1700),
+    st.integers(385, 415),
+    st.integers(0, 900),
+    st.sampled_from(['"%s"', "[%s]", '{"a":%s}', "-%s"]),
+)
+def test_a_long_integer_is_found_wherever_it_stands(
+    before: int, digits: int, after: int, form: str
+) -> None:
+    """Digits in a string are no integer, and neither are two runs side by side."""
+    number = form % ("1" * digits)
+    text = f'["{"x" * before}",{number},"{"5x" * after}"]'
+    if digits <= 400 or form == '"%s"':
+        assert json.decode(text.encode())[1:2]
+    else:
+        with pytest.raises(ValueError):
+            json.decode(text.encode())
+
+
 def test_the_last_of_doubled_keys_wins_unless_the_caller_looks() -> None:
     data = b'{"a":1,"b":{"a":2},"a":3}'
     assert json.decode(data) == {"a": 3, "b": {"a": 2}}
