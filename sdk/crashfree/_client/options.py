@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from crashfree._ground import env, log
 from crashfree._protocol.dsn import Dsn
@@ -156,15 +156,16 @@ def _resolve_dsn(given: object, environ: Mapping[str, str]) -> tuple[Dsn, ...]:
             # A typo in a deployment must not stop a service.
             log.warning(f"{found.variable} is ignored, nothing will be sent: {error}")
             return ()
-    texts = [given] if isinstance(given, str) else list(given)  # type: ignore[call-overload]
-    return tuple(Dsn.parse(text) for text in texts if text.strip())
+    texts = [given] if isinstance(given, str) else _entries(given) or []
+    return tuple(Dsn.parse(str(text)) for text in texts if str(text).strip())
 
 
 def _check_dsn(name: str, value: object) -> object:
     if isinstance(value, str):
         return value
-    if isinstance(value, Sequence) and all(isinstance(entry, str) for entry in value):
-        return value
+    entries = _entries(value)
+    if entries is not None and all(isinstance(entry, str) for entry in entries):
+        return entries
     raise InvalidDsn(
         f"dsn is {_shown(value)}; a DSN is text like 'https://KEY@sentry.example.com/1' "
         "(or a list of such texts); leave it out to send nothing"
@@ -259,11 +260,29 @@ def _text(name: str, value: object) -> object:
 
 
 def _path(name: str, value: object) -> object:
-    if isinstance(value, (str, os.PathLike)):
-        path = os.fspath(value)  # pyright: ignore[reportUnknownVariableType]
-        if isinstance(path, str) and "\0" not in path:
-            return path
+    path = _fspath(value)
+    if path is not None and "\0" not in path:
+        return path
     raise _wrong(name, value, "a path (text or os.PathLike)", "give the path of a directory")
+
+
+def _fspath(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, os.PathLike):
+        path: object = os.fspath(value)  # pyright: ignore[reportUnknownArgumentType]
+        return path if isinstance(path, str) else None
+    return None
+
+
+def _entries(value: object) -> list[object] | None:
+    if isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping)):
+        return list(cast("Collection[object]", value))
+    return None
+
+
+def _pairs(value: object) -> dict[object, object] | None:
+    return dict(cast("Mapping[object, object]", value)) if isinstance(value, Mapping) else None
 
 
 def _file(name: str, value: object) -> object:
@@ -309,11 +328,10 @@ def _one_of(*words: str) -> _Check:
 
 
 def _texts(name: str, value: object) -> object:
-    if isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping)):
-        entries: list[object] = list(value)  # pyright: ignore[reportUnknownArgumentType]
-        if all(isinstance(entry, str) for entry in entries):
-            return tuple(entries)
-    raise _wrong(name, value, "a list of texts", f"write {name}=['...']")
+    entries = _entries(value)
+    if entries is None or not all(isinstance(entry, str) for entry in entries):
+        raise _wrong(name, value, "a list of texts", f"write {name}=['...']")
+    return tuple(entries)
 
 
 def _callable(name: str, value: object) -> object:
@@ -323,17 +341,17 @@ def _callable(name: str, value: object) -> object:
 
 
 def _mapping_of_text(name: str, value: object) -> object:
-    if isinstance(value, Mapping):
-        pairs: dict[object, object] = dict(value)  # pyright: ignore[reportUnknownArgumentType]
-        if all(isinstance(key, str) for key in pairs):
-            return {str(key): str(entry) for key, entry in pairs.items()}
-    raise _wrong(name, value, "a mapping of text to text", f"write {name}={{'key': 'value'}}")
+    pairs = _pairs(value)
+    if pairs is None or not all(isinstance(key, str) for key in pairs):
+        raise _wrong(name, value, "a mapping of text to text", f"write {name}={{'key': 'value'}}")
+    return {str(key): str(entry) for key, entry in pairs.items()}
 
 
 def _user(name: str, value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    raise _wrong(name, value, "a mapping", "write user={'id': '42'}")
+    pairs = _pairs(value)
+    if pairs is None:
+        raise _wrong(name, value, "a mapping", "write user={'id': '42'}")
+    return pairs
 
 
 def _session_mode(name: str, value: object) -> object:
@@ -343,16 +361,13 @@ def _session_mode(name: str, value: object) -> object:
 
 
 def _statuses(name: str, value: object) -> object:
-    if isinstance(value, Collection) and not isinstance(value, (str, bytes)):
-        entries: list[object] = list(value)  # pyright: ignore[reportUnknownArgumentType]
-        if all(isinstance(entry, int) and 100 <= entry <= 599 for entry in entries):
-            return frozenset(entries)
-    raise _wrong(
-        name,
-        value,
-        "a list of HTTP statuses from 100 to 599",
-        "write crashed_statuses=range(500, 600)",
-    )
+    entries = _entries(value)
+    if entries is None or not all(
+        isinstance(entry, int) and 100 <= entry <= 599 for entry in entries
+    ):
+        rule = "a list of HTTP statuses from 100 to 599"
+        raise _wrong(name, value, rule, "write crashed_statuses=range(500, 600)")
+    return frozenset(entries)
 
 
 def _sample_rate(name: str, value: object) -> object:
@@ -362,19 +377,21 @@ def _sample_rate(name: str, value: object) -> object:
 
 
 def _ignore_errors(name: str, value: object) -> object:
-    if isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping)):
-        entries: list[object] = list(value)  # pyright: ignore[reportUnknownArgumentType]
-        if all(
-            isinstance(entry, str) or (isinstance(entry, type) and issubclass(entry, BaseException))
-            for entry in entries
-        ):
-            return tuple(entries)
-    raise _wrong(
-        name,
-        value,
-        "a list of exception types or of their dotted names",
-        "write ignore_errors=[KeyError, 'package.module.Name']",
-    )
+    entries = _entries(value)
+    if entries is None or not all(_names_errors(entry) for entry in entries):
+        raise _wrong(
+            name,
+            value,
+            "a list of exception types or of their dotted names",
+            "write ignore_errors=[KeyError, 'package.module.Name']",
+        )
+    return tuple(entries)
+
+
+def _names_errors(entry: object) -> bool:
+    if isinstance(entry, type):
+        return issubclass(entry, BaseException)
+    return isinstance(entry, str)
 
 
 def _spotlight(name: str, value: object) -> object:
@@ -386,13 +403,11 @@ def _spotlight(name: str, value: object) -> object:
 
 
 def _socket_options(name: str, value: object) -> object:
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        entries: list[object] = list(value)  # pyright: ignore[reportUnknownArgumentType]
-        if all(isinstance(entry, (tuple, list)) and len(entry) == 3 for entry in entries):  # pyright: ignore[reportUnknownArgumentType]
-            return tuple(tuple(entry) for entry in entries)  # type: ignore[arg-type]
-    raise _wrong(
-        name, value, "a list of (level, name, value)", "write [(socket.SOL_SOCKET, ..., 1)]"
-    )
+    triples = [_entries(entry) for entry in _entries(value) or ()]
+    if _entries(value) is None or not all(triple and len(triple) == 3 for triple in triples):
+        rule = "a list of (level, name, value)"
+        raise _wrong(name, value, rule, "write [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]")
+    return tuple(tuple(triple) for triple in triples if triple)
 
 
 def _proxy(name: str, value: object) -> object:

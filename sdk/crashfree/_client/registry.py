@@ -108,9 +108,11 @@ class Kit:
         space: Mapping[str, object] = vars(owner)
         own = name in space
         original = space[name] if own else getattr(owner, name)
-        kind = type(original)
-        if isinstance(original, (staticmethod, classmethod)):
-            wrapped: object = kind(wrapper(original.__func__))  # type: ignore[call-arg, arg-type]
+        wrapped: object
+        if isinstance(original, staticmethod):
+            wrapped = staticmethod(wrapper(cast("F", original.__func__)))
+        elif isinstance(original, classmethod):
+            wrapped = classmethod(wrapper(cast("F", vars(owner)[name].__func__)))
         else:
             wrapped = wrapper(cast("F", original))
         setattr(owner, name, wrapped)
