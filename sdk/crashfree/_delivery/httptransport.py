@@ -112,7 +112,6 @@ class HttpTransport:
         "_refusing",
         "_replay_backoff",
         "_replay_timer",
-        "_replaying",
         "_scheduled",
         "_sessions_accepted",
         "_sessions_refused",
@@ -149,7 +148,6 @@ class HttpTransport:
     _kept_lock: threading.Lock
     _replay_timer: Timer | None
     _replay_backoff: Backoff
-    _replaying: bool
 
     def __init__(
         self,
@@ -233,7 +231,10 @@ class HttpTransport:
         return ticket.done.is_set() and self._finished(ticket)
 
     def close(self, timeout: float) -> bool:
-        """Flush, then put what is left on disk or drop it, counted, and release everything."""
+        """Flush, then put what is left on disk or drop it, counted.
+
+        Worker and spool are not closed: who made them does that, when the run has nothing to add.
+        """
         if os.getpid() != self._pid:
             self.forget()
         if self._refusing:
@@ -246,8 +247,6 @@ class HttpTransport:
         self._closed = True
         self._put_away(self._outbox.unsettled())
         self._put_sessions_away()
-        if self._spool is not None:
-            self._spool.close(replaying=self._replaying)
         if done:
             self._http.close()
         self._discards.tell()
@@ -308,7 +307,6 @@ class HttpTransport:
         self._kept_lock = threading.Lock()
         self._replay_timer = None
         self._replay_backoff = Backoff(_REPLAY_FIRST_PAUSE, _REPLAY_LONGEST_PAUSE)
-        self._replaying = False
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -727,11 +725,7 @@ class HttpTransport:
             self._replay_one(spool)
 
     def _replay_one(self, spool: Spool) -> None:
-        self._replaying = True
-        try:
-            result = spool.replay(self._send_stored)
-        finally:
-            self._replaying = False
+        result = spool.replay(self._send_stored)
         if result == "sent":
             self._replay_backoff.reset()
             self._replay_soon(_REPLAY_PAUSE)
@@ -763,12 +757,8 @@ class HttpTransport:
                 and not self._silent(None)
                 and self._clock.monotonic() < deadline
             ):
-                self._replaying = True
-                try:
-                    if spool.replay(self._send_stored) != "sent":
-                        break
-                finally:
-                    self._replaying = False
+                if spool.replay(self._send_stored) != "sent":
+                    break
             finished.set()
 
         left = deadline - self._clock.monotonic()

@@ -43,6 +43,7 @@ MAX_UNSEEN = 10_000
 MAX_SESSIONS = 1_000
 MAX_BUCKETS = 10_000
 _REMEMBERED = 512
+_UNTOLD = ("unwritten", "withdrawn", "limited")
 _PATIENCE = 0.5
 _EXPIRY_CHECK = 600.0
 
@@ -217,7 +218,7 @@ class SessionBook:
         with self._exclusive(patient=True):
             for sid, update in batch.updates.items():
                 lost += self._settle_update(sid, update, outcome)
-            if outcome in ("unwritten", "limited"):
+            if outcome in _UNTOLD:
                 self._give_back(batch.counts)
             elif outcome != "accepted":
                 lost += total(batch.counts)
@@ -349,7 +350,7 @@ class SessionBook:
             return 0
         record.under_way = False
         self.version += 1
-        if outcome in ("unwritten", "limited"):
+        if outcome in _UNTOLD:
             return 0
         record.tried = True
         if outcome == "unanswered":

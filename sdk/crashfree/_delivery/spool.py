@@ -89,6 +89,7 @@ class Spool:
         "_lock",
         "_on_evicted",
         "_replay_lock",
+        "_replaying",
         "_run",
         "_runs",
         "_top",
@@ -101,6 +102,7 @@ class Spool:
     _on_evicted: OnEvicted
     _replay_lock: FileLock
     _lock: threading.Lock
+    _replaying: bool
     _run: Run | None
     _count: int
     _begun: bool
@@ -231,7 +233,11 @@ class Spool:
             if envelope is None:
                 continue
             written = _Written(path, has_aggregates(envelope))
-            outcome = send(envelope, written.mark)
+            self._replaying = True
+            try:
+                outcome = send(envelope, written.mark)
+            finally:
+                self._replaying = False
             if outcome is not None:
                 return self._after(path, written, envelope, outcome)
             # What is in it is limited; another kind behind it may not be.
@@ -247,11 +253,7 @@ class Spool:
 
     def pending(self) -> bool:
         """Return whether something waits here that this process may replay."""
-        return (
-            not self._broken
-            and any(self._files())
-            and (self._replay_lock.held or self._may_replay())
-        )
+        return bool(self._files()) and self._begin() and self._may_replay()
 
     def clear(self) -> int:
         """Remove all waiting envelopes, uncounted; return how many there were."""
@@ -273,16 +275,16 @@ class Spool:
         """How many envelopes may wait; 0 once the disk has refused."""
         return 0 if self._broken else self._limits.max_items
 
-    def close(self, *, replaying: bool = False) -> None:
+    def close(self) -> None:
         """Release the locks; what waits stays. Idempotent.
 
-        `replaying`: a stored envelope is on its way at this moment, and nobody else may take it
-        up; the process keeps that lock while it lives.
+        While a stored envelope is on its way nobody else may take it up: then the process keeps
+        that lock for as long as it lives.
         """
         run, self._run = self._run, None
         if run is not None:
             run.end()
-        if not replaying:
+        if not self._replaying:
             self._replay_lock.release()
 
     def forget(self) -> None:
@@ -297,6 +299,7 @@ class Spool:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._replay_lock = FileLock(os.path.join(self._directory, "replay.lock"))
+        self._replaying = False
         self._run = None
         # Random, because two containers that share the directory may share pid and time.
         self._count = int.from_bytes(os.urandom(3), "big")
@@ -368,6 +371,9 @@ class Spool:
     def _after(
         self, path: str, written: _Written, envelope: Envelope, outcome: Outcome
     ) -> Replayed:
+        if outcome == "withdrawn":
+            # Another process took the file away.
+            return "sent"
         if outcome == "limited":
             written.unmark()
             return "kept"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from crashfree._delivery.limiter import Limiter
 from tests.support.clock import FakeClock
+
+from crashfree._delivery.limiter import Limiter
 
 
 def test_nothing_is_limited_at_first(clock: FakeClock) -> None:
