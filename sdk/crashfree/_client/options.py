@@ -270,7 +270,7 @@ def _fspath(value: object) -> str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, os.PathLike):
-        path: object = os.fspath(cast("Any", value))
+        path = os.fspath(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
         return path if isinstance(path, str) else None
     return None
 

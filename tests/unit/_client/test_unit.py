@@ -1,0 +1,185 @@
+"""A unit of work: one session, one scope, any number of segments, one end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+import crashfree
+from crashfree._client.unit import ends_by_will
+from crashfree.integration import JoinedUnit, Unit, unit
+from crashfree.testing import capture
+from crashfree.types import Request
+
+
+def counts(seen: capture) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for payload in seen.aggregates:
+        for bucket in payload["aggregates"]:
+            for outcome in ("exited", "errored", "crashed", "abnormal", "unhandled"):
+                if outcome in bucket:
+                    total[outcome] = total.get(outcome, 0) + int(str(bucket[outcome]))  # type: ignore[literal-required]
+    return total
+
+
+def test_it_ends_once_whoever_says_so() -> None:
+    with capture(session_mode="request") as seen:
+        begun = unit(mechanism="test")
+        threads = [threading.Thread(target=begun.end) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        begun.end()
+    assert counts(seen) == {"exited": 1}
+
+
+def test_a_nested_framework_gets_the_running_unit_and_counts_nothing() -> None:
+    with capture(session_mode="request") as seen, unit(mechanism="outer") as outer:
+        assert isinstance(outer, Unit)
+        with unit(mechanism="inner") as inner:
+            assert isinstance(inner, JoinedUnit)
+            inner.set_transaction("/route")
+            crashfree.capture_message("x")
+    assert counts(seen) == {"exited": 1}
+    assert seen.events[0]["transaction"] == "/route"
+
+
+def test_an_error_that_passes_two_frameworks_is_one_event_and_one_crash() -> None:
+    def handle() -> None:
+        with unit(mechanism="outer"), unit(mechanism="inner"):
+            try:
+                raise ValueError("once")
+            except ValueError as error:
+                crashfree.capture_exception(error)
+                raise
+
+    with capture(session_mode="request") as seen, pytest.raises(ValueError, match="once"):
+        handle()
+    assert counts(seen) == {"crashed": 1}
+    assert len(seen.events) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "by_will"),
+    [
+        (SystemExit(), True),
+        (SystemExit(0), True),
+        (SystemExit(1), False),
+        (SystemExit("no"), False),
+        (KeyboardInterrupt(), True),
+        (GeneratorExit(), True),
+        (asyncio.CancelledError(), True),
+        (ValueError(), False),
+    ],
+)
+def test_what_ends_a_unit_by_will(error: BaseException, by_will: bool) -> None:
+    """Source: sessions.md section 3.6."""
+    assert ends_by_will(error) is by_will
+    with capture(session_mode="request") as seen, pytest.raises(type(error)):
+        with unit(mechanism="test"):
+            raise error
+    assert counts(seen) == ({"exited": 1} if by_will else {"crashed": 1})
+    assert len(seen.events) == (0 if by_will else 1)
+
+
+def test_segments_run_on_any_thread_and_share_the_scope() -> None:
+    def segment(begun: Unit | JoinedUnit, number: int) -> None:
+        with begun.segment():
+            crashfree.set_tag(f"segment{number}", "yes")
+            if number == 2:
+                crashfree.capture_exception(KeyError("second"))
+
+    with capture(session_mode="request") as seen:
+        begun = unit(mechanism="test")
+        for number in range(3):
+            thread = threading.Thread(target=segment, args=(begun, number))
+            thread.start()
+            thread.join()
+        begun.end()
+    assert counts(seen) == {"errored": 1}
+    assert seen.events[0]["tags"] == {"segment0": "yes", "segment1": "yes", "segment2": "yes"}
+
+
+def test_the_innermost_scope_of_a_unit_does_not_leak_into_the_next() -> None:
+    with capture(session_mode="request") as seen:
+        for number in range(2):
+            with unit(mechanism="test"):
+                if number == 0:
+                    crashfree.get_current_scope().set_tag("first", "only")
+                crashfree.capture_message(str(number))
+    assert [event.get("tags", {}) for event in seen.events] == [{"first": "only"}, {}]
+
+
+def test_a_unit_begun_inside_an_isolation_block_has_its_own_scope() -> None:
+    with capture(session_mode="request") as seen, crashfree.isolation_scope():
+        crashfree.set_tag("block", "b")
+        with unit(mechanism="test"):
+            crashfree.set_tag("unit", "u")
+        crashfree.capture_message("after")
+    assert seen.events[0]["tags"] == {"block": "b"}
+
+
+def test_the_request_is_asked_for_only_when_an_event_is_made() -> None:
+    asked: list[int] = []
+
+    def request() -> Request:
+        asked.append(1)
+        return {"method": "GET", "url": "http://shop/cart"}
+
+    with capture(session_mode="request") as seen:
+        with unit(mechanism="test") as begun:
+            begun.set_request(request)
+        assert asked == []
+        with unit(mechanism="test") as begun:
+            begun.set_request(request)
+            crashfree.capture_message("x")
+    assert asked == [1]
+    assert seen.events[0]["request"]["url"] == "http://shop/cart"
+
+
+def test_a_user_known_late_still_counts() -> None:
+    with capture(session_mode="request") as seen:
+        with unit(mechanism="test"):
+            crashfree.set_user({"id": "7"})
+        with unit(mechanism="test") as begun:
+            begun.set_user({"email": "a@b"})
+        with unit(mechanism="test"):
+            pass
+    buckets = seen.aggregates[0]["aggregates"]
+    assert {bucket.get("did"): bucket.get("exited") for bucket in buckets} == {
+        "7": 1, "a@b": 1, None: 1
+    }  # fmt: skip
+
+
+def test_statuses_that_count_as_crashes() -> None:
+    with capture(session_mode="request", crashed_statuses=range(500, 600)) as seen:
+        for status in (200, 404, 500, 503):
+            with unit(mechanism="test") as begun:
+                begun.answered(status)
+    assert counts(seen) == {"exited": 2, "crashed": 2}
+
+
+def test_the_first_unit_turns_an_undecided_process_into_one_that_serves() -> None:
+    with capture() as seen:
+        assert seen.client.application_mode
+        with unit(mechanism="test"):
+            pass
+        assert not seen.client.application_mode
+    assert seen.sessions == []
+    assert counts(seen) == {"exited": 1}
+
+
+def test_sessions_can_be_left_out() -> None:
+    with capture(session_mode="request") as seen, unit(mechanism="test", session=False):
+        crashfree.capture_message("x")
+    assert counts(seen) == {}
+    assert len(seen.events) == 1
+    with capture(session_mode="request", auto_session_tracking=False) as seen:
+        with unit(mechanism="test"):
+            pass
+        with crashfree.session():
+            pass
+    assert counts(seen) == {"exited": 1}
