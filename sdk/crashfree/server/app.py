@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from crashfree.server import projects_api, releases_minimal, sessions_api
+from crashfree.server import catalog_api, openapi, projects_api, sessions_api
 from crashfree.server.context import Context
 from crashfree.server.endpoint import Problem, answer
 from crashfree.server.intake import Intake
@@ -40,6 +40,8 @@ _GUARDS: Final = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
+_MOST_HEADERS: Final = 100
+_LONGEST_TARGET: Final = 8 * 1024
 _READING: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
@@ -74,7 +76,11 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            if self.intake.owns(scope["path"]):
+            if _head_fault(scope):
+                await Problem(431, "the head of the request is too large").response()(
+                    scope, receive, send
+                )
+            elif self.intake.owns(scope["path"]):
                 await self.intake(scope, receive, send)
             else:
                 await self._guarded(scope, receive, send)
@@ -156,6 +162,14 @@ class App:
         return None
 
 
+def _head_fault(scope: Scope) -> bool:
+    """Return whether a request has too many headers or too long an address."""
+    return (
+        len(scope["headers"]) > _MOST_HEADERS
+        or len(scope["raw_path"]) + len(scope["query_string"]) > _LONGEST_TARGET
+    )
+
+
 def _missing(message: Any) -> list[tuple[bytes, bytes]]:
     present = {name.lower() for name, _ in message.get("headers", ())}
     return [(name, value) for name, value in _GUARDS if name not in present]
@@ -180,4 +194,5 @@ async def _not_allowed(request: Request, error: Exception) -> Response:
 
 def routes() -> list[BaseRoute]:
     """Return every route but the ingest paths."""
-    return [*sessions_api.ROUTES, *projects_api.ROUTES, *releases_minimal.ROUTES]
+    listed = [*sessions_api.ROUTES, *projects_api.ROUTES, *catalog_api.ROUTES]
+    return [*listed, openapi.route(listed, catalog_api.BODIES)]

@@ -19,6 +19,7 @@ from crashfree.server.fields import (
     NOT_BLANK,
     Choice,
     DateTime,
+    Field,
     Invalid,
     ListOf,
     Object,
@@ -113,7 +114,7 @@ _STATUS = Choice(
     {name: value for value, name in enumerate(STATUS_NAMES)}, message="Invalid status {}"
 )
 
-_CHANGES = {
+_CHANGES: dict[str, Field] = {
     "ref": Text(most=200),
     "url": Url(),
     "dateReleased": DateTime(),

@@ -19,7 +19,8 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from importlib import import_module
 from typing import Any, Final, NamedTuple, cast
 
 import uvicorn
@@ -27,7 +28,7 @@ import uvicorn
 from crashfree._ground import ids
 from crashfree._ground.clock import SYSTEM_CLOCK, Clock
 from crashfree.errors import ConfigurationError
-from crashfree.server import filters
+from crashfree.server import catalog_hooks, catalog_schema, filters
 from crashfree.server.app import App, routes
 from crashfree.server.connection import Connections, protocol_class
 from crashfree.server.context import DEFAULT_PROJECT, Context, Settings
@@ -87,7 +88,11 @@ class Running:
         listening: socket.socket | None = None
         try:
             listening = _listen(wish.host, wish.port)
-            self.store = Store(path, hooks=Hooks())
+            self.store = Store(
+                path,
+                hooks=Hooks(catalog_hooks.event_stored, catalog_hooks.release_created),
+                catalog_migrations=catalog_schema.MIGRATIONS,
+            )
         except BaseException:
             if listening is not None:
                 listening.close()
@@ -121,7 +126,7 @@ class Running:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 cast("Any", self.app),
-                http=protocol_class(connections),
+                http=cast("Any", protocol_class(connections)),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -157,7 +162,7 @@ class Running:
 
         def run() -> None:
             try:
-                asyncio.run(serve())
+                _run_loop(serve())
             except BaseException as error:  # noqa: BLE001 -- told to the starter below
                 failed.append(error)
             finally:
@@ -210,6 +215,24 @@ class Running:
     def _remove_directory(self) -> None:
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine in a loop of its own; in uvloop's where that is installed."""
+    try:
+        loop: asyncio.AbstractEventLoop = import_module("uvloop").new_event_loop()
+    except ImportError:
+        loop = asyncio.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(main)
+    finally:
+        try:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
 
 
 async def _when_started(server: uvicorn.Server, up: threading.Event) -> None:
