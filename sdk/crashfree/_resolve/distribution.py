@@ -13,7 +13,7 @@ Threads: any.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from crashfree._resolve.program import Program
 
@@ -86,13 +86,23 @@ class Distribution(NamedTuple):
     version: str
 
 
+class _Fields(Protocol):
+    """The metadata of a distribution."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def __getitem__(self, name: str) -> str: ...
+
+
 def installed(name: str) -> Distribution | None:
     """Return the distribution called `name` in any spelling; None when it is not installed."""
     from importlib import metadata
 
+    if not name:
+        return None  # Python 3.10 takes it for any distribution
     try:
         found = metadata.distribution(name)
-        return _described(found)
+        return _described(found.metadata)
     except _FAULTS:
         return None
 
@@ -119,7 +129,7 @@ def _owner(program: Program) -> Distribution | None:
         for group in ("console_scripts", "gui_scripts"):
             for entry in metadata.entry_points(group=group, name=program.script):
                 if entry.dist is not None:
-                    return _described(entry.dist)
+                    return _described(entry.dist.metadata)
     if program.module is None:
         return None  # what a script imports may be anybody's
     top = program.module.partition(".")[0]
@@ -132,13 +142,12 @@ def _owner(program: Program) -> Distribution | None:
     return None
 
 
-def _described(found: object) -> Distribution | None:
-    meta = getattr(found, "metadata", None)
-    name = meta["Name"] if meta is not None else None
-    version = getattr(found, "version", None)
-    if isinstance(name, str) and isinstance(version, str) and name and version:
-        return Distribution(name, version)
-    return None
+def _described(fields: _Fields) -> Distribution | None:
+    # Asking for a field that a broken installation lacks is deprecated, and warned of, since 3.12.
+    if "Name" not in fields or "Version" not in fields:
+        return None
+    name, version = fields["Name"], fields["Version"]
+    return Distribution(name, version) if name and version else None
 
 
 def _normalized(name: str) -> str:
