@@ -16,16 +16,17 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from crashfree._capture import exceptions, foreign, stacktrace, trim
+from crashfree._capture import exceptions, foreign, plain, stacktrace, trim
 from crashfree._capture import scope as scopes_
 from crashfree._capture.contexts import ProcessFacts
 from crashfree._capture.exceptions import GENERIC, TakenChain
 from crashfree._capture.inapp import InApp
 from crashfree._capture.meta import Notes, Path
 from crashfree._capture.normalize import Normalizer
-from crashfree._capture.repair import Repairer
+from crashfree._capture.repair import Repairer, event_id_of
 from crashfree._capture.scope import Scope, Trace
 from crashfree._capture.scrub import Scrubber
 from crashfree._capture.settings import CaptureSettings
@@ -39,7 +40,9 @@ from crashfree.types import Event, Level, Mechanism
 
 FIELDS: Final = frozenset(Event.__annotations__)
 """The keys of an event."""
-_TOUCHED: Final = ("tags", "extra", "contexts", "user", "request", "level", "fingerprint", "_meta")
+_TOUCHED: Final = frozenset(
+    ("tags", "extra", "contexts", "user", "request", "level", "fingerprint", "_meta")
+)
 _NO_STACK: Final = TakenStack([], 0)
 
 
@@ -88,7 +91,7 @@ class Recorder:
         draft.chain = exceptions.take(error, variables)
         traceback = exceptions.traceback_of(error)
         if traceback is None and self.settings.attach_stacktrace:
-            draft.stack = stacktrace.take_callers(stacktrace.outside(sys._getframe(1)), variables)
+            draft.stack = stacktrace.take_callers(_caller(), variables)
         elif traceback is not None and self.settings.add_full_stack:
             draft.stack = stacktrace.take_callers(traceback.tb_frame.f_back, variables)
         draft.take_scope(scope)
@@ -100,7 +103,7 @@ class Recorder:
         draft.text = foreign.text_of(message)
         if self.settings.attach_stacktrace:
             variables = draft.local_variables if self.settings.with_locals else None
-            draft.stack = stacktrace.take_callers(stacktrace.outside(sys._getframe(1)), variables)
+            draft.stack = stacktrace.take_callers(_caller(), variables)
         draft.take_scope(scope)
         return draft
 
@@ -111,7 +114,7 @@ class Recorder:
         if given.get("exception") is None and given.get("level") is None:
             draft.level = "info" if given.get("message") or given.get("logentry") else "error"
         if given.get("event_id") is not None:
-            draft.event_id = draft.repairer.repaired({"event_id": given["event_id"]})["event_id"]
+            draft.event_id = event_id_of(given["event_id"])
         draft.take_scope(scope, given)
         return draft
 
@@ -245,10 +248,10 @@ class Draft:
 
     def repaired(self, event: Mapping[str, Any]) -> Event:
         """Return what a callback made of the event as plain JSON of the right shape."""
-        meta = event.get("_meta")
-        notes = Notes(meta if type(meta) is dict else None)
+        notes = Notes(plain.members(event.get("_meta")))
         self._normalizer.notes = notes
-        result = self.repairer.repaired(event)
+        # Cookies and the like that are here now were put here on purpose.
+        result = Repairer(self._normalizer, personal=True, now=self.timestamp).repaired(event)
         result["event_id"] = self.event_id
         result.setdefault("timestamp", self.timestamp)
         result.setdefault("platform", "python")
@@ -265,11 +268,9 @@ class Draft:
         """
         if event.get("event_id") != self.event_id or not event.keys() <= FIELDS:
             return self.repaired(event)
-        touched = {key: event[key] for key in _TOUCHED if key in event}  # type: ignore[literal-required]
-        checked: Event = {**event, **self.repaired(touched)}
-        for key in touched.keys() - checked.keys():
-            del checked[key]
-        return checked
+        touched = {key: value for key, value in event.items() if key in _TOUCHED}
+        rest = {key: value for key, value in event.items() if key not in _TOUCHED}
+        return {**rest, **self.repaired(touched)}  # type: ignore[typeddict-item]
 
     def encoded(self, event: Event) -> bytes:
         """Return the JSON of `event`, of bounded size, whatever a callback put into it."""
@@ -343,6 +344,12 @@ class Draft:
         info["packages"] = [{"name": "pypi:crashfree", "version": info["version"]}]
         info["integrations"] = list(self._recorder.settings.integrations())
         return info
+
+
+def _caller() -> FrameType | None:
+    """Return the frame that crashfree was called from."""
+    here: FrameType = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] -- no public way
+    return stacktrace.outside(here)
 
 
 def thread_facts() -> ThreadFacts:

@@ -14,7 +14,7 @@ import errno
 import sys
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from crashfree._capture import foreign
 from crashfree._capture.stacktrace import Frames, Locals, TakenStack, take_traceback
@@ -25,13 +25,12 @@ _COUNTED: Final = 10_000
 _MAX_NOTES: Final = 20
 
 # By their own descriptors: a subclass may have overridden the attribute.
-_CAUSE: Callable[[BaseException], BaseException | None]
-_CAUSE = BaseException.__dict__["__cause__"].__get__
-_CONTEXT: Callable[[BaseException], BaseException | None]
-_CONTEXT = BaseException.__dict__["__context__"].__get__
+_Next: TypeAlias = "Callable[[BaseException], BaseException | None]"
+_CAUSE: _Next = BaseException.__dict__["__cause__"].__get__
+_CONTEXT: _Next = BaseException.__dict__["__context__"].__get__
 _SUPPRESS: Callable[[BaseException], bool] = BaseException.__dict__["__suppress_context__"].__get__
-_TRACEBACK: Callable[[BaseException], TracebackType | None]
-_TRACEBACK = BaseException.__dict__["__traceback__"].__get__
+_Traceback: TypeAlias = "Callable[[BaseException], TracebackType | None]"
+_TRACEBACK: _Traceback = BaseException.__dict__["__traceback__"].__get__
 _ERRNO: Callable[[BaseException], object] = OSError.__dict__["errno"].__get__
 _GROUP: type[BaseException] | None = getattr(builtins, "BaseExceptionGroup", None)
 
@@ -116,7 +115,7 @@ def _take_one(
     group: bool,
     local_variables: Locals | None,
 ) -> TakenException:
-    kind = type(error)
+    kind: type[Any] = type(error)
     message = foreign.message_of(error)
     notes = foreign.attribute(error, "__notes__")
     if notes is not None:

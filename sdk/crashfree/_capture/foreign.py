@@ -11,10 +11,8 @@ Source: wire.md section 7; complaints-transport.md, 17 and 32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
-
-from typing import ParamSpec
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,7 +36,7 @@ def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | 
 
 def text_of(value: object) -> str:
     """Return `str(value)` as an exact str; a marker when that fails."""
-    kind = type(value)
+    kind: type[Any] = type(value)
     if kind is str:
         return value  # type: ignore[return-value]
     if kind is int:
@@ -76,15 +74,27 @@ def integer_text(value: int) -> str:
     return str(value) if bits <= _PRINTABLE_BITS else f"<int of {bits} bits>"
 
 
-def type_name(kind: type) -> str:
+def type_name(kind: type[Any]) -> str:
     """Return the qualified name of a class without asking its metaclass."""
     return _exact(_QUALNAME(kind))
 
 
-def module_name(kind: type) -> str | None:
+def module_name(kind: type[Any]) -> str | None:
     """Return the module of a class; None when it does not say."""
     module = attempt(_MODULE, kind)
     return _exact(module) if issubclass(type(module), str) else None
+
+
+def declared(kind: type, name: str) -> Any:
+    """Return what a class or one of its bases declares under `name`; None when none does.
+
+    Without asking the metaclass, which may make things up.
+    """
+    for base in _MRO(kind):
+        space: Mapping[str, Any] = _SPACE(base)
+        if name in space:
+            return space[name]
+    return None
 
 
 def attribute(value: object, name: str) -> object:
@@ -97,24 +107,23 @@ def attribute(value: object, name: str) -> object:
 
 def mapping(value: object) -> dict[Any, Any] | None:
     """Return a mapping as a dict of its own; None for anything else."""
-    kind = type(value)
+    kind: type[Any] = type(value)
     if issubclass(kind, dict):
-        entries: dict[Any, Any] = value  # type: ignore[assignment]
-        return dict.copy(entries)
+        return _DICT_COPY(value)
     if issubclass(kind, Mapping):
-        foreign: Any = value
-        return attempt(lambda: dict(foreign))
+        given: Any = value
+        return attempt(lambda: dict(given))
     return None
 
 
 def sequence(value: object) -> list[Any] | None:
     """Return a list or tuple as a list of its own; None for anything else."""
-    kind = type(value)
+    kind: type[Any] = type(value)
     entries: Any = value
     if issubclass(kind, list):
-        return list.copy(entries)
+        return _LIST_COPY(entries)
     if issubclass(kind, tuple):
-        return list(tuple.__iter__(entries))
+        return list(_TUPLE_ITER(entries))
     return None
 
 
@@ -123,5 +132,11 @@ def _exact(text: Any) -> str:
     return text if type(text) is str else str.__str__(text)
 
 
+# By the builtin's own methods: a subclass may have overridden them.
+_DICT_COPY: Callable[[Any], dict[Any, Any]] = dict.__dict__["copy"]
+_LIST_COPY: Callable[[Any], list[Any]] = list.__dict__["copy"]
+_TUPLE_ITER: Callable[[Any], Iterator[Any]] = tuple.__dict__["__iter__"]
 _QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
+_MRO: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
+_SPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
 _MODULE: Callable[[type], object] = type.__dict__["__module__"].__get__

@@ -158,6 +158,7 @@ def _pairs(
 def _query_text(value: object) -> str:
     if type(value) is bytes:
         return value.decode("latin-1")
-    if type(value) is dict:
-        return "&".join(f"{foreign.text_of(k)}={foreign.text_of(v)}" for k, v in value.items())
+    fields = foreign.mapping(value)
+    if fields is not None:
+        return "&".join(f"{foreign.text_of(k)}={foreign.text_of(v)}" for k, v in fields.items())
     return foreign.text_of(value).lstrip("?")

@@ -10,6 +10,10 @@ strict JSON with text keys. Threads: any, a `Normalizer` by one at a time.
 Source: wire.md section 7.
 """
 
+# What is walked here has no static type.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import sys
@@ -50,11 +54,11 @@ class Normalizer:
     """One event's worth of walking: its limits, its notes and its time."""
 
     __slots__ = (
-        "_surely_short",
         "_clock",
         "_deadline",
         "_open",
         "_sensitive",
+        "_surely_short",
         "budget",
         "max_bytes",
         "notes",
@@ -110,7 +114,7 @@ class Normalizer:
             for key, entry in entries.items():
                 if type(key) is not str or len(key) > KEY_CHARACTERS:
                     return False
-                kind = type(entry)
+                kind: type[Any] = type(entry)
                 if kind is str:
                     if len(entry) > safe:
                         return False
@@ -137,7 +141,7 @@ class Normalizer:
 
     def value(self, value: object, path: Path, depth: int = DEPTH) -> JSON:
         """Return any object as JSON, containers `depth` levels deep, 10 entries wide."""
-        kind = type(value)
+        kind: type[Any] = type(value)
         if self.quoted:
             if kind not in _CONTAINERS:
                 return self._leaf_repr(value, path, depth)
@@ -163,7 +167,7 @@ class Normalizer:
 
     # -- containers
 
-    def _container(self, value: object, kind: type, path: Path, depth: int) -> JSON:
+    def _container(self, value: object, kind: type[Any], path: Path, depth: int) -> JSON:
         if depth <= 0:
             return self.text(self.rendered(value), path)
         identity = id(value)
@@ -214,7 +218,7 @@ class Normalizer:
     # -- leaves
 
     def _leaf_repr(self, value: object, path: Path, depth: int) -> JSON:
-        kind = type(value)
+        kind: type[Any] = type(value)
         if kind is str:
             text: str = value  # type: ignore[assignment]
             if len(text) > _LONGEST_RENDERING:
@@ -230,17 +234,17 @@ class Normalizer:
         return self.text(self.rendered(value), path)
 
     def _other(self, value: object, path: Path, depth: int) -> JSON:
-        kind = type(value)
-        own = foreign.attribute(kind, "__crashfree_repr__")
+        kind: type[Any] = type(value)
+        own = foreign.declared(kind, "__crashfree_repr__")
         if own is not None:
-            return self._budgeted(lambda: foreign.text_of(own(value)), path)  # type: ignore[operator]
+            return self._budgeted(lambda: _own_words(own, value), path)
         base = _container_base(kind)
         if base is not None:
             return self._container(value, base, path, depth)
         if _is_enum(kind):
             return self._budgeted(lambda: foreign.repr_of(value), path)
         if issubclass(kind, str):
-            return self.text(str.__str__(value), path)  # type: ignore[arg-type]
+            return self.text(_EXACT_TEXT(value), path)
         if issubclass(kind, int):
             return _integer(int.__int__(value))  # type: ignore[arg-type]
         if issubclass(kind, float):
@@ -253,10 +257,11 @@ class Normalizer:
             return foreign.text_of(value)
         return self._foreign(value, kind, path, depth)
 
-    def _foreign(self, value: object, kind: type, path: Path, depth: int) -> JSON:
+    def _foreign(self, value: object, kind: type[Any], path: Path, depth: int) -> JSON:
         module = (foreign.module_name(kind) or "").partition(".")[0]
-        if module == "numpy" and not hasattr(kind, "__iter__"):
-            plain = foreign.attempt(value.item)  # type: ignore[attr-defined]
+        if module == "numpy" and foreign.declared(kind, "__iter__") is None:
+            scalar: Any = value
+            plain = foreign.attempt(lambda: scalar.item())
             if type(plain) in (bool, int, float, str):
                 return self.value(plain, path, depth)
         if kind.__name__ in _AS_TEXT.get(module, ()):
@@ -291,7 +296,7 @@ class Normalizer:
 
     def _render(self, value: object, parts: list[str], room: int, depth: int) -> int:
         """Append the rendering to `parts`; return the room that is left, negative when over."""
-        kind = type(value)
+        kind: type[Any] = type(value)
         base = _container_base(kind)
         if base is None:
             fields = _dataclass_fields(value, kind)
@@ -347,7 +352,7 @@ class Normalizer:
         parts.append("}" if name is None else ")")
         return room - 2
 
-    def _leaf(self, value: object, kind: type, room: int) -> str:
+    def _leaf(self, value: object, kind: type[Any], room: int) -> str:
         if kind is str:
             return repr(value[: room + 1])  # type: ignore[index]
         if kind is bytes or kind is bytearray:
@@ -383,6 +388,7 @@ def unserializable(value: object) -> str:
 # -- what things are, without asking them
 
 _CONTAINERS = frozenset((dict, list, tuple, set, frozenset, deque, array, *_VIEWS))
+_EXACT_TEXT: Callable[[object], str] = str.__dict__["__str__"]
 _BRACKETS: dict[type, tuple[str, str]] = {
     list: ("[", "]"),
     tuple: ("(", ")"),
@@ -402,7 +408,7 @@ _AS_TEXT: dict[str, frozenset[str]] = {
 }
 
 
-def _container_base(kind: type) -> type | None:
+def _container_base(kind: type[Any]) -> type | None:
     """Return the builtin container that a type is or extends."""
     if kind in _CONTAINERS:
         return kind
@@ -412,22 +418,22 @@ def _container_base(kind: type) -> type | None:
     return None
 
 
-def _is_enum(kind: type) -> bool:
+def _is_enum(kind: type[Any]) -> bool:
     enum = sys.modules.get("enum")
     return enum is not None and issubclass(type(kind), enum.EnumMeta)
 
 
-def _is_lazy(kind: type) -> bool:
+def _is_lazy(kind: type[Any]) -> bool:
     """Whether walking it would make it do its work, a database query for instance."""
     return "lazy" in kind.__name__.lower() or "proxy" in kind.__name__.lower()
 
 
-def _dataclass_fields(value: object, kind: type) -> list[tuple[object, object]] | None:
+def _dataclass_fields(value: object, kind: type[Any]) -> list[tuple[object, object]] | None:
     """Return the fields of a dataclass whose repr is the generated one; None for others."""
-    fields = foreign.attribute(kind, "__dataclass_fields__")
+    fields = foreign.declared(kind, "__dataclass_fields__")
     if type(fields) is not dict:
         return None
-    generated = foreign.attribute(foreign.attribute(kind, "__repr__"), "__wrapped__")
+    generated = foreign.attribute(foreign.declared(kind, "__repr__"), "__wrapped__")
     if getattr(foreign.attribute(generated, "__code__"), "co_filename", "") != "<string>":
         return None
     shown: list[tuple[object, object]] = []
@@ -468,6 +474,12 @@ def _length(value: object) -> int:
     base = _container_base(type(value))
     length = foreign.attempt(base.__len__ if base is not None else len, value)  # type: ignore[attr-defined, arg-type]
     return length if type(length) is int else 0
+
+
+def _own_words(hook: Any, value: object) -> str:
+    """Return what the class itself says is safe to show of an object."""
+    said = foreign.attempt(hook, value)
+    return unserializable(value) if said is None else foreign.text_of(said)
 
 
 def _key(key: object) -> str:

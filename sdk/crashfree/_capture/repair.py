@@ -8,13 +8,17 @@ Invariants: never raises; the input is not changed; the output is plain JSON of 
 Threads: any. Source: wire.md section 5.
 """
 
+# What is walked here has no static type.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from crashfree._capture import foreign, httpdata
+from crashfree._capture import foreign, httpdata, plain
 from crashfree._capture.meta import Path
 from crashfree._capture.normalize import TOP_BREADTH, Normalizer
 from crashfree._capture.scope import LEVELS
@@ -100,62 +104,63 @@ class Repairer:
 
     # -- one method a field; None leaves it out
 
-    def _event_id(self, value: object) -> JSON:
-        return fields.hex_id(foreign.text_of(value)) or ids.event_id()
+    def event_id(self, value: object) -> JSON:
+        return event_id_of(value)
 
-    def _timestamp(self, value: object) -> JSON:
+    def timestamp(self, value: object) -> JSON:
         return self._instant(value)
 
-    def _platform(self, value: object) -> JSON:
+    def platform(self, value: object) -> JSON:
         return foreign.text_of(value)[:64] or None
 
-    def _level(self, value: object) -> JSON:
+    def level(self, value: object) -> JSON:
         return level_of(value)
 
-    def _logger(self, value: object) -> JSON:
+    def logger(self, value: object) -> JSON:
         return one_line(value, LOGGER_CHARACTERS) or None
 
-    def _transaction(self, value: object) -> JSON:
+    def transaction(self, value: object) -> JSON:
         return one_line(value, TRANSACTION_CHARACTERS) or None
 
-    def _server_name(self, value: object) -> JSON:
+    def server_name(self, value: object) -> JSON:
         return one_line(value, TAG_CHARACTERS) or None
 
-    def _release(self, value: object) -> JSON:
+    def release(self, value: object) -> JSON:
         try:
             return Release.parse(foreign.text_of(value)).raw
         except InvalidRelease as error:
             log.warning(f"the release of an event is left out: {error}", key="event.release")
             return None
 
-    def _dist(self, value: object) -> JSON:
+    def dist(self, value: object) -> JSON:
         text = foreign.text_of(value).strip()
         return text if valid_dist(text) else None
 
-    def _environment(self, value: object) -> JSON:
+    def environment(self, value: object) -> JSON:
         return repair_environment(foreign.text_of(value))
 
-    def _message(self, value: object) -> JSON:
-        if type(value) is dict:
-            value = value.get("formatted") or value.get("message") or ""
-        return self._normalizer.text(foreign.text_of(value), (None, "message"))
+    def message(self, value: object) -> JSON:
+        entry = plain.members(value)
+        text = (entry.get("formatted") or entry.get("message") or "") if entry else value
+        return self._normalizer.text(foreign.text_of(text), (None, "message"))
 
-    def _logentry(self, value: object) -> JSON:
-        if type(value) is not dict:
-            return {"formatted": self._normalizer.text(foreign.text_of(value), (None, "logentry"))}
+    def logentry(self, value: object) -> JSON:
         path: Path = (None, "logentry")
+        entry = foreign.mapping(value)
+        if entry is None:
+            entry = {"formatted": value}
         result: dict[str, JSON] = {}
         for key in ("message", "formatted"):
-            if value.get(key) is not None:
-                text = foreign.text_of(value[key])
+            if entry.get(key) is not None:
+                text = foreign.text_of(entry[key])
                 result[key] = self._normalizer.text(text, (path, key))
-        params = value.get("params")
+        params: object = entry.get("params")
         if params is not None:
             listed = params if type(params) in (list, tuple, dict) else [params]
             result["params"] = self._normalizer.value(listed, (path, "params"))
         return result or None
 
-    def _tags(self, value: object) -> JSON:
+    def tags(self, value: object) -> JSON:
         result: dict[str, JSON] = {}
         for key, entry in _pairs(value)[:TOP_BREADTH]:
             name = _tag_key(key)
@@ -168,12 +173,12 @@ class Repairer:
                 result[name] = text
         return result or None
 
-    def _extra(self, value: object) -> JSON:
+    def extra(self, value: object) -> JSON:
         path: Path = (None, "extra")
         entries = foreign.mapping(value)
         return self._normalizer.bag({"value": value} if entries is None else entries, path) or None
 
-    def _contexts(self, value: object) -> JSON:
+    def contexts(self, value: object) -> JSON:
         result: dict[str, JSON] = {}
         for key, context in list((foreign.mapping(value) or {}).items())[:TOP_BREADTH]:
             if context is None:
@@ -185,7 +190,7 @@ class Repairer:
             )
         return result or None
 
-    def _user(self, value: object) -> JSON:
+    def user(self, value: object) -> JSON:
         entries = foreign.mapping(value)
         if entries is None:
             return {"id": foreign.text_of(value)[:TAG_CHARACTERS]}
@@ -213,14 +218,14 @@ class Repairer:
             result["data"] = self._normalizer.bag(more, (path, "data"))
         return result or None
 
-    def _request(self, value: object) -> JSON:
+    def request(self, value: object) -> JSON:
         entries = foreign.mapping(value)
         if entries is None:
             return None
         return httpdata.permitted(entries, self._normalizer, personal=self._personal) or None
 
-    def _breadcrumbs(self, value: object) -> JSON:
-        listed = value.get("values") if type(value) is dict else value
+    def breadcrumbs(self, value: object) -> JSON:
+        listed = _listed(value)
         path: Path = ((None, "breadcrumbs"), "values")
         crumbs = [
             crumb
@@ -230,12 +235,13 @@ class Repairer:
         return {"values": crumbs} if crumbs else None
 
     def _breadcrumb(self, value: object, path: Path) -> JSON:
-        if type(value) is dict and self._is_plain_crumb(value):
-            copy = value.copy()
+        crumb = plain.members(value)
+        if crumb and _is_plain_crumb(crumb):
+            copy = crumb.copy()
             if "data" in copy:
                 copy["data"] = copy["data"].copy()
             return copy
-        entries = value.copy() if type(value) is dict else foreign.mapping(value)
+        entries = foreign.mapping(value)
         if entries is None:
             return None
         result: dict[str, JSON] = {}
@@ -251,7 +257,7 @@ class Repairer:
             elif key == "level":
                 result[key] = level_of(entry)
             elif key == "data":
-                below = entry if type(entry) is dict else foreign.mapping(entry) or {"value": entry}
+                below = foreign.mapping(entry) or {"value": entry}
                 data = below if data is None else {**data, **below}
             else:
                 data = {**(data or _NO_DATA), foreign.text_of(key): entry}
@@ -259,50 +265,18 @@ class Repairer:
             result["data"] = self._normalizer.bag(data, (path, "data"))
         return result or None
 
-    def _is_plain_crumb(self, crumb: dict[Any, Any]) -> bool:
-        """Return whether nothing needs to be done but copying: nearly always."""
-        for key, entry in crumb.items():
-            kind = type(entry)
-            if kind is str:
-                if key == "level":
-                    if entry not in LEVELS:
-                        return False
-                elif key not in _CRUMB_TEXTS or len(entry) > _SHORT:
-                    return False
-            elif kind is dict:
-                if key != "data" or len(entry) > TOP_BREADTH:
-                    return False
-                for name, detail in entry.items():
-                    kind = type(detail)
-                    if type(name) is not str or len(name) > _SHORT:
-                        return False
-                    if kind is str:
-                        if len(detail) > _SHORT:
-                            return False
-                    elif kind is int:
-                        if not -_EXACT < detail < _EXACT:
-                            return False
-                    elif kind is float:
-                        if detail - detail != 0.0:
-                            return False
-                    elif detail is not None and kind is not bool:
-                        return False
-            elif kind is not float or key != "timestamp" or entry - entry != 0.0:
-                return False
-        return "timestamp" in crumb
-
-    def _fingerprint(self, value: object) -> JSON:
+    def fingerprint(self, value: object) -> JSON:
         parts = [value] if type(value) is str else foreign.sequence(value)
         texts = [foreign.text_of(part)[:1000] for part in (parts or ())[:100] if part is not None]
         return texts or None
 
-    def _modules(self, value: object) -> JSON:
+    def modules(self, value: object) -> JSON:
         return {
             foreign.text_of(name): foreign.text_of(version)[:200]
             for name, version in list((foreign.mapping(value) or {}).items())[:5000]
         } or None
 
-    def _sdk(self, value: object) -> JSON:
+    def sdk(self, value: object) -> JSON:
         entries = foreign.mapping(value)
         if entries is None or type(entries.get("name")) is not str:
             return None
@@ -310,8 +284,8 @@ class Repairer:
             return None
         return self._normalizer.bag(entries, (None, "sdk"))
 
-    def _exception(self, value: object) -> JSON:
-        listed = value.get("values", [value]) if type(value) is dict else value
+    def exception(self, value: object) -> JSON:
+        listed = _listed(value) or [value]
         path: Path = ((None, "exception"), "values")
         values = [
             fixed
@@ -361,8 +335,8 @@ class Repairer:
                 result[key] = self._normalizer.bag(entries, (path, key))
         return result
 
-    def _threads(self, value: object) -> JSON:
-        listed = value.get("values") if type(value) is dict else value
+    def threads(self, value: object) -> JSON:
+        listed = _listed(value)
         threads: list[JSON] = []
         for index, entry in enumerate((foreign.sequence(listed) or [])[:1000]):
             entries = foreign.mapping(entry)
@@ -406,7 +380,7 @@ class Repairer:
             return None
         result: dict[str, JSON] = {}
         for key, entry in entries.items():
-            kind = type(entry)
+            kind: type[Any] = type(entry)
             if key in _FRAME_TEXTS:
                 text = entry if kind is str else None if entry is None else foreign.text_of(entry)
                 if text is not None:
@@ -432,9 +406,9 @@ class Repairer:
                     result[key] = self._normalizer.bag(variables, (path, key))
         return result
 
-    def _meta(self, value: object) -> JSON:
+    def meta(self, value: object) -> JSON:
         # Ours, or one that came with the event: notes by path, nothing to convert.
-        return value if type(value) is dict else None
+        return plain.members(value) or None
 
     def _instant(self, value: object) -> float:
         if issubclass(type(value), datetime):
@@ -449,37 +423,42 @@ class Repairer:
 _Repair = Callable[[Repairer, Any], JSON]
 
 _REPAIRS: Final[dict[str, _Repair]] = {
-    "event_id": Repairer._event_id,
-    "timestamp": Repairer._timestamp,
-    "platform": Repairer._platform,
-    "level": Repairer._level,
-    "logger": Repairer._logger,
-    "transaction": Repairer._transaction,
-    "server_name": Repairer._server_name,
-    "release": Repairer._release,
-    "dist": Repairer._dist,
-    "environment": Repairer._environment,
-    "message": Repairer._message,
-    "logentry": Repairer._logentry,
-    "tags": Repairer._tags,
-    "extra": Repairer._extra,
-    "contexts": Repairer._contexts,
-    "user": Repairer._user,
-    "request": Repairer._request,
-    "breadcrumbs": Repairer._breadcrumbs,
-    "fingerprint": Repairer._fingerprint,
-    "modules": Repairer._modules,
-    "sdk": Repairer._sdk,
-    "exception": Repairer._exception,
-    "threads": Repairer._threads,
-    "_meta": Repairer._meta,
+    "event_id": Repairer.event_id,
+    "timestamp": Repairer.timestamp,
+    "platform": Repairer.platform,
+    "level": Repairer.level,
+    "logger": Repairer.logger,
+    "transaction": Repairer.transaction,
+    "server_name": Repairer.server_name,
+    "release": Repairer.release,
+    "dist": Repairer.dist,
+    "environment": Repairer.environment,
+    "message": Repairer.message,
+    "logentry": Repairer.logentry,
+    "tags": Repairer.tags,
+    "extra": Repairer.extra,
+    "contexts": Repairer.contexts,
+    "user": Repairer.user,
+    "request": Repairer.request,
+    "breadcrumbs": Repairer.breadcrumbs,
+    "fingerprint": Repairer.fingerprint,
+    "modules": Repairer.modules,
+    "sdk": Repairer.sdk,
+    "exception": Repairer.exception,
+    "threads": Repairer.threads,
+    "_meta": Repairer.meta,
 }
 _LEFT_OUT: Final = frozenset(("errors", "type", "received", "project", "key_id", "site", "version"))
 
 
+def event_id_of(value: object) -> str:
+    """Return an event id in the wire's form; a new one for what is none."""
+    return fields.hex_id(foreign.text_of(value)) or ids.event_id()
+
+
 def level_of(value: object) -> Level:
     """Return a level of the wire for a word or a number of `logging`."""
-    kind = type(value)
+    kind: type[Any] = type(value)
     if kind is int:
         number: int = value  # type: ignore[assignment]
         if number >= 50:
@@ -520,6 +499,52 @@ def is_address(text: str) -> bool:
     if any(len(group) > 4 or "." in group for group in groups):
         return False
     return len(groups) <= 8 if "::" in text else len(groups) == 8 and all(groups)
+
+
+def _is_plain_crumb(crumb: dict[Any, Any]) -> bool:
+    """Return whether nothing needs to be done but copying: nearly always."""
+    try:
+        for key, entry in crumb.items():
+            kind: type[Any] = type(entry)
+            if kind is str:
+                if key == "level":
+                    if entry not in LEVELS:
+                        return False
+                elif key not in _CRUMB_TEXTS or len(entry) > _SHORT:
+                    return False
+            elif kind is dict:
+                if key != "data" or not _is_plain_data(entry):
+                    return False
+            elif kind is not float or key != "timestamp" or entry - entry != 0.0:
+                return False
+    except RuntimeError:
+        # Another thread changes it at this moment.
+        return False
+    return "timestamp" in crumb
+
+
+def _is_plain_data(data: dict[Any, Any]) -> bool:
+    for name, detail in data.items():
+        if type(name) is not str or len(name) > _SHORT:
+            return False
+        kind: type[Any] = type(detail)
+        if kind is str:
+            if len(detail) > _SHORT:
+                return False
+        elif kind is int:
+            if not -_EXACT < detail < _EXACT:
+                return False
+        elif kind is float:
+            if detail - detail != 0.0:
+                return False
+        elif detail is not None and kind is not bool:
+            return False
+    return len(data) <= TOP_BREADTH
+
+
+def _listed(value: object) -> object:
+    """Return the list in `{"values": [...]}`; anything else as it is."""
+    return plain.members(value).get("values", value)
 
 
 def _tag_key(key: object) -> str:

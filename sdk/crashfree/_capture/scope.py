@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from crashfree._capture import foreign
 from crashfree._ground import ids, log
@@ -217,7 +217,7 @@ class Scope:
 
         `before_breadcrumb` is the client's: it is asked by `crashfree.add_breadcrumb`.
         """
-        note: dict[str, Any] = dict(crumb) if type(crumb) is dict else _copied(crumb or {})
+        note = _copied(crumb) if crumb else {}
         if fields:
             note.update(fields)
         if "timestamp" not in note:
@@ -340,6 +340,38 @@ class Scope:
         fork.last_event_id = None
         return fork
 
+    def absorb(self, other: Scope) -> None:
+        """Take over what `other` says; where both say something, it wins."""
+        tags, contexts, extra = other._tags, other._contexts, other._extra
+        if tags:
+            self._tags = {**self._tags, **tags.copy()} if self._tags else tags.copy()
+        if contexts:
+            own = self._contexts
+            self._contexts = {**own, **contexts.copy()} if own else contexts.copy()
+        if extra:
+            self._extra = {**self._extra, **extra.copy()} if self._extra else extra.copy()
+        ring = other._breadcrumbs
+        if ring:
+            mine = self._breadcrumbs
+            self._take_ring(_interleaved(mine, ring.copy()) if mine else ring.copy())
+        if other._processors:
+            self._processors += other._processors
+        if other._attachments:
+            self._attachments += other._attachments
+        if other.user is not None:
+            self.user = other.user
+        if other.level is not None:
+            self.level = other.level
+        if other.fingerprint is not None:
+            self.fingerprint = other.fingerprint
+        if other.transaction is not None:
+            self.transaction = other.transaction
+            self.transaction_source = other.transaction_source
+        if other.request is not None:
+            self.request = other.request
+        if other.trace is not None:
+            self.trace = other.trace
+
     def clear(self) -> None:
         """Forget everything that was set."""
         self.__init__()  # type: ignore[misc]
@@ -366,44 +398,8 @@ def merged(*scopes: Scope) -> Scope:
     Breadcrumbs are brought into the order of their times, processors run in the order of scopes.
     """
     result = Scope()
-    tags: dict[str, object] = {}
-    contexts: dict[str, Mapping[str, Any]] = {}
-    extra: dict[str, object] = {}
-    rings: list[deque[tuple[int, Breadcrumb]]] = []
     for scope in scopes:
-        if scope._tags:
-            tags.update(scope._tags.copy())
-        if scope._contexts:
-            contexts.update(scope._contexts.copy())
-        if scope._extra:
-            extra.update(scope._extra.copy())
-        ring = scope._breadcrumbs
-        if ring:
-            rings.append(ring.copy())
-        if scope._processors:
-            result._processors += scope._processors
-        if scope._attachments:
-            result._attachments += scope._attachments
-        if scope.user is not None:
-            result.user = scope.user
-        if scope.level is not None:
-            result.level = scope.level
-        if scope.fingerprint is not None:
-            result.fingerprint = scope.fingerprint
-        if scope.transaction is not None:
-            result.transaction = scope.transaction
-            result.transaction_source = scope.transaction_source
-        if scope.request is not None:
-            result.request = scope.request
-        if scope.trace is not None:
-            result.trace = scope.trace
-    result._tags = tags or None
-    result._contexts = contexts or None
-    result._extra = extra or None
-    if len(rings) == 1:
-        result._take_ring(rings[0])
-    elif rings:
-        result._take_ring(_interleaved(rings))
+        result.absorb(scope)
     return result
 
 
@@ -433,12 +429,15 @@ def apply(scope: Scope, event: Event) -> Event:
     return event
 
 
-def _interleaved(rings: list[deque[tuple[int, Breadcrumb]]]) -> deque[tuple[int, Breadcrumb]]:
-    total = sum(ring[-1][0] + 1 for ring in rings)
-    longest = max(ring.maxlen or 0 for ring in rings)
-    crumbs = sorted((crumb for ring in rings for _, crumb in ring), key=_moment)[-longest:]
-    first = total - len(crumbs)
-    return deque(enumerate(crumbs, first), longest)
+_Ring: TypeAlias = "deque[tuple[int, Breadcrumb]]"
+
+
+def _interleaved(one: _Ring, other: _Ring) -> _Ring:
+    """Return the crumbs of both in the order of their times, numbered on from those lost."""
+    longest = max(one.maxlen or 0, other.maxlen or 0)
+    total = one[-1][0] + 1 + other[-1][0] + 1
+    crumbs = sorted((crumb for ring in (one, other) for _, crumb in ring), key=_moment)[-longest:]
+    return deque(enumerate(crumbs, total - len(crumbs)), longest)
 
 
 def _moment(crumb: Breadcrumb) -> float:

@@ -9,11 +9,16 @@ Nothing is looked for in `contexts.trace`, `sdk`, `modules` and `_meta`. Never r
 Threads: any. Source: wire.md section 9.
 """
 
+# What is walked here has no static type.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from crashfree._capture import plain
 from crashfree._capture.meta import FILTERED, Notes, Path
 from crashfree.types import Event
 
@@ -71,14 +76,10 @@ class Scrubber:
         """Hide what is secret in an event, in place, with a note at each place."""
         walk = _Walk(self, notes)
         for key in ("extra", "tags", "user", "request"):
-            part: Any = event.get(key)
-            if type(part) is dict:
-                walk.mapping(part, (None, key))
-        contexts = event.get("contexts")
-        if type(contexts) is dict:
-            for name, context in contexts.items():
-                if name != "trace" and type(context) is dict:
-                    walk.mapping(context, (((None, "contexts"), name)))
+            walk.mapping(plain.members(event.get(key)), (None, key))
+        for name, context in plain.members(event.get("contexts")).items():
+            if name != "trace":
+                walk.mapping(plain.members(context), ((None, "contexts"), name))
         self._breadcrumbs(event, walk)
         self._stacks(event, walk)
         self._messages(event, walk)
@@ -93,50 +94,44 @@ class Scrubber:
     def _breadcrumbs(self, event: Event, walk: _Walk) -> None:
         path: Path = ((None, "breadcrumbs"), "values")
         judged = self.judged
-        for index, crumb in enumerate(_values(event.get("breadcrumbs"))):
+        for index, crumb in enumerate(plain.values(event.get("breadcrumbs"))):
             data = crumb.get("data")
-            if type(data) is dict:
-                for key, value in data.items():
-                    kind = type(value)
+            if data is not None:
+                fields = plain.members(data)
+                for key, value in fields.items():
+                    kind: type[Any] = type(value)
                     if judged.get(key) is not False or (kind is str and _suspicious(value)):
+                        walk.mapping(fields, ((path, index), "data"))
                         break
                     if kind is not str and kind is not int and kind is not float:
+                        walk.mapping(fields, ((path, index), "data"))
                         break
-                else:
-                    data = None
-                if data is not None:
-                    walk.mapping(data, ((path, index), "data"))
             message = crumb.get("message")
             if type(message) is str and _suspicious(message):
                 walk.text_field(crumb, "message", (path, index))
 
     def _stacks(self, event: Event, walk: _Walk) -> None:
         for key in ("exception", "threads"):
-            part: Any = event.get(key)
-            for index, value in enumerate(_values(part)):
+            for index, value in enumerate(plain.values(event.get(key))):
                 at: Path = (((None, key), "values"), index)
                 if key == "exception":
                     walk.text_field(value, "value", at)
-                stacktrace = value.get("stacktrace")
-                frames = stacktrace.get("frames") if type(stacktrace) is dict else None
-                for number, frame in enumerate(frames if type(frames) is list else ()):
-                    variables = frame.get("vars") if type(frame) is dict else None
-                    if type(variables) is dict:
+                frames = plain.entries(plain.members(value.get("stacktrace")).get("frames"))
+                for number, frame in enumerate(frames):
+                    variables = plain.members(frame).get("vars")
+                    if variables is not None:
                         below: Path = ((((at, "stacktrace"), "frames"), number), "vars")
-                        walk.mapping(variables, below)
+                        walk.mapping(plain.members(variables), below)
 
     def _messages(self, event: Event, walk: _Walk) -> None:
-        fields: dict[str, Any] = event  # type: ignore[assignment]
+        fields = plain.members(event)
         walk.text_field(fields, "message", None)
         walk.text_field(fields, "transaction", None)
-        entry = fields.get("logentry")
-        if type(entry) is dict:
-            at: Path = (None, "logentry")
-            walk.text_field(entry, "message", at)
-            walk.text_field(entry, "formatted", at)
-            params = entry.get("params")
-            if type(params) is list:
-                walk.sequence(params, (at, "params"))
+        at: Path = (None, "logentry")
+        entry = plain.members(fields.get("logentry"))
+        walk.text_field(entry, "message", at)
+        walk.text_field(entry, "formatted", at)
+        walk.sequence(plain.entries(entry.get("params")), (at, "params"))
 
 
 class _Walk:
@@ -163,7 +158,7 @@ class _Walk:
                     self._notes.forget((path, key))
                     self._notes.filtered((path, key))
                 continue
-            kind = type(value)
+            kind: type[Any] = type(value)
             if kind is str:
                 if len(value) > 6:
                     query = key in _QUERY_KEYS
@@ -183,7 +178,7 @@ class _Walk:
             self._notes.filtered((path, 1))
             return
         for index, value in enumerate(entries):
-            kind = type(value)
+            kind: type[Any] = type(value)
             if kind is str:
                 clean = without_secrets(value, data=True)
                 if clean is not value:
@@ -361,11 +356,6 @@ def _end_of_value(text: str, at: int) -> int:
 
 def _unquoted(text: str) -> str:
     return text[1:-1] if len(text) > 2 and text[0] in "\"'" and text[0] == text[-1] else text
-
-
-def _values(part: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    values = part.get("values") if type(part) is dict else None
-    return [one for one in values if type(one) is dict] if type(values) is list else []
 
 
 _DEFAULT: Final = Scrubber(send_default_pii=True)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from crashfree._capture import foreign
+from crashfree._capture import foreign, plain
 from crashfree._ground.clock import Clock
 
 LINES_AROUND = 5
@@ -143,10 +143,11 @@ def _loaded(path: str, module_globals: Mapping[str, Any] | None) -> str | None:
                 return text
     # Notebooks and doctests put what they compile there; we only look, we do not fill it.
     linecache = sys.modules.get("linecache")
-    entry = foreign.attempt(lambda: linecache.cache.get(path)) if linecache is not None else None
-    if type(entry) is tuple and len(entry) == 4 and type(entry[2]) is list:
-        return "".join(entry[2])
-    return None
+    if linecache is None:
+        return None
+    entry: Any = foreign.attempt(lambda: linecache.cache.get(path))
+    lines = foreign.attempt(lambda: entry[2]) if entry is not None and len(entry) == 4 else None
+    return "".join(plain.entries(lines)) or None
 
 
 def _decoded(data: bytes) -> str:

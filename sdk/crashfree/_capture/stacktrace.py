@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from types import CodeType, FrameType, TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from crashfree._capture.inapp import InApp
 from crashfree._capture.source import SourceReader, Stamp
@@ -63,7 +63,8 @@ class TakenStack(NamedTuple):
     """How many frames there were."""
 
 
-_new_frame = tuple.__new__
+# A frame costs half as much this way as by its own constructor.
+_new_frame: Callable[[type[TakenFrame], tuple[Any, ...]], TakenFrame] = tuple.__dict__["__new__"]
 
 
 def take_traceback(traceback: TracebackType | None, local_variables: Locals | None) -> TakenStack:
@@ -263,7 +264,7 @@ class Frames:
     ) -> None:
         if self._source is None:
             return
-        excerpt = self._source.excerpt(path, frame["lineno"], module_globals)
+        excerpt = self._source.excerpt(path, frame.get("lineno", 0), module_globals)
         if excerpt is None:
             return
         frame["context_line"] = excerpt.line
@@ -292,9 +293,12 @@ class Frames:
         return os.path.normpath(os.path.join(self._cwd, path))
 
 
+_Positions: TypeAlias = "tuple[int | None, int | None, int | None, int | None]"
+
+
 def _position(code: CodeType, instruction: int) -> tuple[int | None, int | None]:
-    positions: Iterable[tuple[int | None, int | None, int | None, int | None]]
-    positions = code.co_positions()  # type: ignore[attr-defined, unused-ignore]
+    described: Any = code
+    positions: Iterable[_Positions] = described.co_positions()
     found = next(islice(positions, instruction // 2, None), None)
     return (None, None) if found is None else (found[0], found[2])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from crashfree._capture import plain
 from crashfree._capture.meta import Notes, Path
 from crashfree._ground import json
 from crashfree._protocol import limits
@@ -57,9 +58,8 @@ def _drop_variables(event: Event, notes: Notes) -> bool:
 
 
 def _drop_old_breadcrumbs(event: Event, notes: Notes) -> bool:
-    part: Any = event.get("breadcrumbs")
-    values = part.get("values") if type(part) is dict else None
-    if type(values) is not list or not values:
+    values = plain.entries(plain.members(event.get("breadcrumbs")).get("values"))
+    if not values:
         return False
     path: Path = (None, "breadcrumbs")
     notes.shortened(path, len(values))
@@ -135,11 +135,12 @@ def _essence(event: Event) -> Event:
     for key, value in event.items():
         if key in _ESSENTIAL:
             small[key] = value
-        elif key == "exception" and type(value) is dict:
-            small[key] = {"values": _essential_exceptions(value.get("values"))}
+        elif key == "exception":
+            small[key] = {"values": _essential_exceptions(plain.values(value))}
         elif key in ("logentry", "message"):
-            text = value.get("formatted") if type(value) is dict else value
-            small["logentry"] = {"formatted": str(text)[:_ESSENTIAL_TEXT]}
+            entry = plain.members(value)
+            text = str(entry.get("formatted") if entry else value)[:_ESSENTIAL_TEXT]
+            small["logentry"] = {"formatted": text}
         elif key != "_meta":
             notes.removed((None, key))
     tags: dict[str, Any] = small.get("tags") or {}
@@ -150,9 +151,7 @@ def _essence(event: Event) -> Event:
     return small  # type: ignore[return-value]
 
 
-def _essential_exceptions(values: Any) -> list[dict[str, Any]]:
-    if type(values) is not list:
-        return []
+def _essential_exceptions(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             key: str(value[key])[:_ESSENTIAL_TEXT] if key != "mechanism" else value[key]
@@ -164,8 +163,7 @@ def _essential_exceptions(values: Any) -> list[dict[str, Any]]:
 
 
 def _drop(event: Event, key: str, notes: Notes) -> bool:
-    fields: dict[str, Any] = event  # type: ignore[assignment]
-    if fields.pop(key, None) is None:
+    if plain.members(event).pop(key, None) is None:
         return False
     notes.forget((None, key))
     notes.removed((None, key))
@@ -187,12 +185,9 @@ def _drop_from_frames(event: Event, notes: Notes, keys: tuple[str, ...], *, in_a
 
 
 def _stacks(event: Event) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-    fields: dict[str, Any] = event  # type: ignore[assignment]
     for key in ("exception", "threads"):
-        part = fields.get(key)
-        values = part.get("values") if type(part) is dict else None
-        for index, value in enumerate(values if type(values) is list else ()):
-            stacktrace = value.get("stacktrace") if type(value) is dict else None
-            frames = stacktrace.get("frames") if type(stacktrace) is dict else None
-            if type(frames) is list:
-                yield ((((((None, key), "values"), index), "stacktrace"), "frames"), frames)
+        for index, value in enumerate(plain.values(event.get(key))):
+            frames = plain.entries(plain.members(value.get("stacktrace")).get("frames"))
+            if frames:
+                at: Path = (((None, key), "values"), index)
+                yield ((at, "stacktrace"), "frames"), frames

@@ -14,9 +14,9 @@ Threads: any. Source: sessions.md sections 3.2 and 3.3, wire.md sections 9 and 1
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
-from crashfree._capture import exceptions, foreign, trim
+from crashfree._capture import exceptions, foreign, plain
 from crashfree._capture.draft import Draft, Recorder
 from crashfree._capture.scope import Scope, merged
 from crashfree._capture.settings import CaptureSettings
@@ -172,8 +172,8 @@ class Pipeline:
         """Capture an event that the program made, of any shape; repaired where it can be."""
         token = log.inside.set(True)
         try:
-            given = foreign.attempt(dict, event)
-            if given is None or not issubclass(type(event), Mapping):
+            given = foreign.mapping(event)
+            if given is None:
                 log.warning(f"capture_event takes a mapping, not {type(event).__name__}")
                 return _dropped(ids.event_id(), "invalid", hint, ())
             scope = _snapshot(scopes)
@@ -218,8 +218,8 @@ class Pipeline:
         """Run everything that may change or drop the event, in order."""
         event = draft.build()
         for processor in (*scope.processors, *self._processors):
-            changed = called("an event processor", processor, event, hint)
-            if not isinstance(changed, dict):
+            changed = _event_of(called("an event processor", processor, event, hint))
+            if changed is None:
                 return Discard("event_processor")
             event = changed
         if scope.processors or self._processors:
@@ -227,14 +227,14 @@ class Pipeline:
         draft.scrub(event)
         scrubber = self._recorder.settings.scrubber
         if scrubber is not None:
-            scrubbed = called("scrubber", scrubber, event)
-            if not isinstance(scrubbed, dict):
+            scrubbed = _event_of(called("scrubber", scrubber, event))
+            if scrubbed is None:
                 return Discard("event_processor")
-            event = scrubbed  # type: ignore[assignment]
+            event = scrubbed
         before_send = self._filters.before_send
         if before_send is not None:
-            sent = called("before_send", before_send, event, hint)
-            if not isinstance(sent, dict):
+            sent = _event_of(called("before_send", before_send, event, hint))
+            if sent is None:
                 return Discard("before_send")
             event = sent
         if before_send is not None or scrubber is not None:
@@ -279,13 +279,13 @@ def verdict_of(event: Mapping[str, Any]) -> Verdict:
     Only exceptions count, at level error or fatal; one that says `handled: false` is a crash,
     unless its mechanism is one that programs survive. Source: sessions.md section 3.2.
     """
-    values = (event.get("exception") or {}).get("values") or ()
+    values = plain.values(event.get("exception"))
     if not values or event.get("level", "error") not in ERROR_LEVELS:
         return "none"
     worst: Verdict = "errored"
     survived = False
     for value in values:
-        mechanism = value.get("mechanism") or {}
+        mechanism = plain.members(value.get("mechanism"))
         if mechanism.get("handled") is False:
             worst = "crashed"
             survived = survived or mechanism.get("type") in SURVIVED
@@ -316,6 +316,11 @@ def ignored(error: BaseException, rules: tuple[type[BaseException] | str, ...]) 
 
 
 # --- parts ----------------------------------------------------------------------------------
+
+
+def _event_of(result: object) -> Event | None:
+    """Return what a callback gave back when it is an event; None drops it."""
+    return cast("Event", result) if issubclass(type(result), dict) else None
 
 
 def _snapshot(scopes: tuple[Scope, ...]) -> Scope:

@@ -66,10 +66,10 @@ class Sightings:
         if type(error).__weakrefoffset__:
             entry = self._seen.get(id(error))
             return None if entry is None or entry[0]() is not error else entry[1]
-        mark = _DICT(error).get(_MARK)
-        if type(mark) is not tuple or len(mark) != len(_Sighting._fields):
+        mark: Any = _DICT(error).get(_MARK)
+        if type(mark) is not tuple or len(mark) != len(_Sighting._fields):  # pyright: ignore[reportUnknownArgumentType]
             return None
-        sighting = _Sighting._make(mark)
+        sighting = _Sighting._make(mark)  # pyright: ignore[reportUnknownArgumentType]
         return sighting if sighting.of == id(error) else None
 
     def _purge(self) -> None:
