@@ -16,6 +16,7 @@ Threads: the main thread. Source: DESIGN section 10, releases.md section 5.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -131,8 +132,17 @@ def _dispatch(argv: Sequence[str]) -> int:
             usage=parser.format_usage().strip(),
         )
     args = parser.parse_args(argv, common_defaults())
-    if args.log_level in ("trace", "debug"):
-        log.set_debug(True)
+    if args.log_level not in ("trace", "debug"):
+        return _called(args)
+    before = log.debugging()
+    log.set_debug(True)
+    try:
+        return _called(args)
+    finally:
+        log.set_debug(before)
+
+
+def _called(args: argparse.Namespace) -> int:
     code = args.run(args)
     return code if isinstance(code, int) else 0
 

@@ -140,6 +140,7 @@ def _send(
         timeout=_TIMEOUT,
         max_body=_MAX_REPLY,
     )
+    http.close()
     if not 200 <= reply.status < 300:
         raise error_of(reply.status, reply.body)
     if args.json:

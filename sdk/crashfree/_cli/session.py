@@ -15,6 +15,7 @@ from types import TracebackType
 from crashfree._cli import output
 from crashfree._cli.dryrun import Recorder
 from crashfree._ground import json
+from crashfree._ground.http import HttpClient
 from crashfree.errors import ApiError, InvalidRelease, Unreachable
 from crashfree.management import settings as settings_module
 from crashfree.management.api import ReleaseApi, checked_slug, default_http, user_agent
@@ -53,12 +54,14 @@ class Session:
     _api: ReleaseApi | None
     _connection: Connection | None
     _recorder: Recorder | None
+    _client: HttpClient | None
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
         self._api = None
         self._connection = None
         self._recorder = None
+        self._client = None
         self.settings = settings_of(args)
 
     def __enter__(self) -> Session:
@@ -70,6 +73,8 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._client is not None:
+            self._client.close()
         if isinstance(error, ApiError) and not isinstance(error, Refused):
             raise self._explained(error) from error
         if isinstance(error, Unreachable) and not isinstance(error, OutOfReach):
@@ -135,12 +140,14 @@ class Session:
         return True
 
     def _http(self) -> Http:
-        http: Http = default_http(
-            proxy=self.settings.text("proxy"), ca_certs=self.settings.text("ca_certs")
-        )
-        if self.dry:
-            http = self._recorder = Recorder(http)
-        return http
+        if self._client is None:
+            self._client = default_http(
+                proxy=self.settings.text("proxy"), ca_certs=self.settings.text("ca_certs")
+            )
+        if not self.dry:
+            return self._client
+        self._recorder = Recorder(self._client)
+        return self._recorder
 
     def _tell_retry(self, text: str) -> None:
         output.note(self._args, text)

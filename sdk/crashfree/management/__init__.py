@@ -1,10 +1,13 @@
 """Releases, their commits, deploys and files, from Python: what `crashfree releases` is made of.
 
-    api = ReleaseApi(organization="acme", token=token, projects=["web"])
-    api.create_release("shop@1.2.0")
-    associate(api, "shop@1.2.0", Wish(auto=True))       # or api.set_commits(..., read_log(...))
-    api.finalize("shop@1.2.0")
-    api.create_deploy("shop@1.2.0", "production")
+    with ReleaseApi(organization="acme", token=token, projects=["web"]) as api:
+        api.create_release("shop@1.2.0")
+        associate(api, "shop@1.2.0", Wish(auto=True))    # or api.set_commits(name, commits)
+        api.finalize("shop@1.2.0")
+        api.create_deploy("shop@1.2.0", "production")
+
+`ReleaseApi.from_settings()` takes server, token, organization and projects from where
+the command line takes them.
 
 Everything raises normally; see `crashfree.errors`. Threads: any. Source: releases.md section 4.
 """

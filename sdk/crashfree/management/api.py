@@ -50,8 +50,9 @@ Moment = datetime | float
 
 
 class ReleaseApi:
-    """One organization on one server. `projects` are the slugs (or ids) used where none are given.
+    """One organization on one server; a context manager, which closes its connections.
 
+    `projects` are the slugs or ids that are used where none are given.
     `policy` bounds retries and time. `http` is the connection pool; None makes one from the
     environment (proxies, certificates).
     """
@@ -60,6 +61,7 @@ class ReleaseApi:
     projects: tuple[str, ...]
     channel: Channel
     _clock: Clock
+    _own: HttpClient | None
 
     def __init__(
         self,
@@ -79,10 +81,13 @@ class ReleaseApi:
         self.organization = checked_slug(organization, "organization")
         self.projects = tuple(checked_slug(project, "project") for project in projects)
         self._clock = clock
+        self._own = None
+        if http is None:
+            http = self._own = default_http()
         self.channel = Channel(
             url,
             token,
-            http=default_http() if http is None else http,
+            http=http,
             user_agent=user_agent,
             headers=headers,
             policy=policy,
@@ -108,19 +113,23 @@ class ReleaseApi:
         """
         settings = resolve() if settings is None else settings
         connection = settings.connection()
+        own = None
+        if http is None:
+            http = own = default_http(
+                proxy=settings.text("proxy"), ca_certs=settings.text("ca_certs")
+            )
         if connection.organization is None:
             raise MissingSetting(
                 "org",
                 "an organization is required",
                 "give --org, set CRASHFREE_ORG or SENTRY_ORG, or use a token that names one",
             )
-        return cls(
+        api = cls(
             organization=connection.organization.text,
             token=connection.token.text,
             url=connection.url.text,
             projects=settings.projects(),
-            http=http
-            or default_http(proxy=settings.text("proxy"), ca_certs=settings.text("ca_certs")),
+            http=http,
             headers=settings.headers(),
             user_agent=user_agent(settings.text("pipeline")),
             policy=settings.policy(),
@@ -128,6 +137,19 @@ class ReleaseApi:
             pause=pause,
             on_retry=on_retry,
         )
+        api._own = own
+        return api
+
+    def close(self) -> None:
+        """Close idle connections, unless the pool was given; the object stays usable."""
+        if self._own is not None:
+            self._own.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     # --- releases ---------------------------------------------------------------------------
 

@@ -114,16 +114,15 @@ class Channel:
         seen: set[str] = set()
         cursor: str | None = None
         left = limit
-        while len(seen) < _MAX_PAGES:
+        while len(seen) < _MAX_PAGES and (left is None or left > 0):
             answer = self.get(path, {**(query or {}), **({"cursor": cursor} if cursor else {})})
-            for entry in array(answer.value):
-                if left is not None:
-                    if left <= 0:
-                        return
-                    left -= 1
-                yield entry
+            entries = array(answer.value)
+            if left is not None:
+                entries = entries[:left]
+                left -= len(entries)
+            yield from entries
             cursor = cursors.next_cursor(answer.headers.get("link"))
-            if cursor is None or cursor in seen or (left is not None and left <= 0):
+            if cursor is None or cursor in seen:
                 return
             seen.add(cursor)
 

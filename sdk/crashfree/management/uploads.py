@@ -22,7 +22,6 @@ _LARGEST_CHUNK = 64 * 1024 * 1024
 _DEFAULT_REQUEST = 32 * 1024 * 1024
 _DEFAULT_PER_REQUEST = 64
 _ROUNDS = 5
-_ACCEPTED = frozenset(("artifact_bundles", "artifact_bundles_v2"))
 
 Progress = Callable[[int, int], None]
 
@@ -88,9 +87,7 @@ def upload_bundle(
 
 def _terms(channel: Channel, organization: str) -> _Terms:
     value = mapping(channel.get(path_of("organizations", organization, "chunk-upload")).value)
-    accept = {str(entry) for entry in array(value.get("accept"))}
-    if accept and not accept & _ACCEPTED:
-        raise ApiError(0, "this server takes no artifact bundles", body=value)
+    # `accept` is not consulted: servers that leave bundles out of it take them all the same.
     size = count(value, "chunkSize") or _DEFAULT_CHUNK
     return _Terms(
         url=text(value, "url") or path_of("organizations", organization, "chunk-upload"),
