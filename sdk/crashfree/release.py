@@ -566,11 +566,12 @@ def _hints(release: Release) -> list[Hint]:
             Hint("failed_lookup", f"{name!r} is usually the result of a look-up that failed")
         )
     if release.package is None:
+        by_date = "" if release.kind == "hash" else ", and servers order it by date only"
         found.append(
             Hint(
                 "no_package",
-                f"no package before the version: servers order it by date only, and share it "
-                f"among all projects; write such as 'myapp@{release.short}'",
+                "no package before the version: all projects of an organization share the name"
+                f"{by_date}; write such as {'myapp@' + name!r}",
             )
         )
     if name.endswith(")") and " (" in name:

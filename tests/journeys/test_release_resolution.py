@@ -170,6 +170,18 @@ def test_a_container_with_a_baked_file_beside_the_main_file(folder: Path) -> Non
     assert found["source"] == f"file:{app / FILE_NAME}"
 
 
+def test_code_that_runs_before_the_main_file_finds_the_same_release(folder: Path) -> None:
+    """As an instrumenting `sitecustomize` does: there is no main module yet."""
+    app, site = folder / "app", folder / "site"
+    app.mkdir()
+    site.mkdir()
+    (app / "main.py").write_text("")
+    (app / FILE_NAME).write_text("app@7")
+    (site / "sitecustomize.py").write_text(f"exec({PROGRAM!r}, {{}})")
+    done = run([sys.executable, "app/main.py"], folder, {"PYTHONPATH": str(site)})
+    assert json.loads(done.stdout)["release"] == "app@7"
+
+
 def test_a_baked_file_elsewhere_is_named_by_its_variable(folder: Path) -> None:
     (folder / "etc").mkdir()
     (folder / "etc/release").write_text("app@8\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -66,6 +66,8 @@ def running_program() -> Program:
     spec = getattr(main, "__spec__", None)
     name = getattr(spec, "name", None)
     loader = getattr(main, "__loader__", None)
+    if file is None and spec is None:
+        file, name = started_as(sys.orig_argv)
     program = Program(
         file=os.path.abspath(file) if isinstance(file, str) else None,
         module=_without_main(name) if isinstance(name, str) else None,
@@ -75,6 +77,25 @@ def running_program() -> Program:
     if main is None or program.script is None:
         return program
     return program._replace(entry=_called_by(main))
+
+
+def started_as(command: Sequence[str]) -> tuple[str | None, str | None]:
+    """Return the file and the module that an interpreter's command line runs, where it says so.
+
+    For code that runs before `__main__` is there, such as `sitecustomize`.
+    """
+    words = iter(command[1:])
+    for word in words:
+        if not word.startswith("-"):
+            inner = os.path.join(word, "__main__.py")
+            return (inner if os.path.isdir(word) else word), None
+        if word in ("-W", "-X", "--check-hash-based-pycs"):
+            next(words, None)
+        elif word in ("-", "-c") or word.startswith("-c"):
+            return None, None
+        elif word.startswith("-m"):
+            return None, word[2:] or next(words, None)
+    return None, None
 
 
 def package_directory(name: str | None) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from crashfree._resolve.program import Program, package_directory, running_program
+from crashfree._resolve.program import Program, package_directory, running_program, started_as
 
 
 def run_as(
@@ -19,6 +19,7 @@ def run_as(
 ) -> Program:
     """Let `__main__` be a module of that file and spec, which has imported those names."""
     main = types.ModuleType("__main__")
+    monkeypatch.setattr(sys, "orig_argv", ["python"])
     if file is not None:
         main.__file__ = file
     if spec is not None:
@@ -75,8 +76,33 @@ def test_a_prompt_is_no_program_in_particular(
     assert program.describe()
 
 
+@pytest.mark.parametrize(
+    ("command", "file", "module"),
+    [
+        ("python app.py -m x", "app.py", None),
+        ("python -X dev -W error -I /opt/app.py", "/opt/app.py", None),
+        ("python -Xdev -m bakery.cli now", None, "bakery.cli"),
+        ("python -mbakery", None, "bakery"),
+        ("python -c pass app.py", None, None),
+        ("python - app.py", None, None),
+        ("python", None, None),
+        ("python -i", None, None),
+        ("python -m", None, None),
+    ],
+)
+def test_before_there_is_a_main_module_the_command_line_tells(
+    command: str, file: str | None, module: str | None
+) -> None:
+    assert started_as(command.split()) == (file, module)
+
+
+def test_a_directory_that_is_run_has_a_main_file(tmp_path: Path) -> None:
+    assert started_as(["python", str(tmp_path)]) == (str(tmp_path / "__main__.py"), None)
+
+
 def test_without_a_main_module_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "__main__")
+    monkeypatch.setattr(sys, "orig_argv", ["python"])
     assert running_program().file is None
 
 
