@@ -1,7 +1,7 @@
 """One HTTP connection: limits on the head of a request, and a way to reset it.
 
-uvicorn reads requests; what it does not limit is limited here: how long the head of a request may
-take and how long it may be.
+uvicorn reads requests, with httptools where that is installed, else with h11. What neither limits
+is limited here: how long the head of a request may take, and how long it may be.
 
 Threads: the event loop's. Source: ingest.md section 2.4.
 """
@@ -13,19 +13,27 @@ import contextlib
 import socket
 import struct
 from collections.abc import MutableMapping
-from typing import Any, Final
+from importlib import import_module
+from typing import Any, Final, cast
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
-HTTP: Final = "h11"
-"""The parser below, as uvicorn names it."""
 HEAD_TIME: Final = 5.0
 HEAD_BYTES: Final = 40 * 1024
-_TIMED_OUT: Final = (
-    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n"
-    b"content-length: 48\r\nconnection: close\r\n\r\n"
-    b'{"detail":"timeout: the request did not arrive"}'
-)
+_LATE: Final = b'{"detail":"timeout: the request did not arrive"}'
+_LONG: Final = b'{"detail":"bad request: the head is too large"}'
+
+
+def _parser() -> tuple[str, type[asyncio.Protocol]]:
+    """Return the faster parser that is installed, and uvicorn's protocol on top of it."""
+    try:
+        import_module("httptools")
+    except ImportError:
+        module = import_module("uvicorn.protocols.http.h11_impl")
+        return "h11", cast("type[asyncio.Protocol]", module.H11Protocol)
+    module = import_module("uvicorn.protocols.http.httptools_impl")
+    return "httptools", cast("type[asyncio.Protocol]", module.HttpToolsProtocol)
+
+
+HTTP, _PROTOCOL = _parser()
 
 
 class Connections:
@@ -63,43 +71,53 @@ class Connections:
         transport.abort()
 
 
-def protocol_class(connections: Connections) -> type[H11Protocol]:
-    """Return the protocol that a server's connections speak."""
+class _Guard:
+    """Limits on the head, in front of either of uvicorn's protocols."""
 
-    class Guarded(H11Protocol):
-        """HTTP/1.1 with limits on the head."""
+    open_connections: Connections
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    cycle: Any
+    _timer: asyncio.TimerHandle | None = None
+    _size: int = 0
 
-        _head_timer: asyncio.TimerHandle | None = None
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[misc]
+        self.open_connections.add(cast("asyncio.Transport", transport))
+        self._timer = self.loop.call_later(HEAD_TIME, self._refuse, 408, _LATE)
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            connections.add(transport)
-            self._await_head()
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_complete()
+        self.open_connections.remove(self.transport)
+        super().connection_lost(exc)  # type: ignore[misc]
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._head_done()
-            connections.remove(self.transport)
-            super().connection_lost(exc)
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)  # type: ignore[misc]
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._head_complete()
+            return
+        self._size += len(data)
+        if self._size > HEAD_BYTES:
+            self._refuse(431, _LONG)
+        elif self._timer is None:
+            self._timer = self.loop.call_later(HEAD_TIME, self._refuse, 408, _LATE)
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.cycle is not None and not self.cycle.response_complete:
-                self._head_done()
-            elif self._head_timer is None and not self.transport.is_closing():
-                self._await_head()
+    def _head_complete(self) -> None:
+        self._size = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-        def _await_head(self) -> None:
-            self._head_timer = self.loop.call_later(HEAD_TIME, self._head_late)
+    def _refuse(self, status: int, body: bytes) -> None:
+        self._head_complete()
+        if not self.transport.is_closing():
+            self.transport.write(
+                b"HTTP/1.1 %d \r\ncontent-type: application/json\r\nconnection: close\r\n"
+                b"content-length: %d\r\n\r\n%s" % (status, len(body), body)
+            )
+            self.transport.close()
 
-        def _head_done(self) -> None:
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
 
-        def _head_late(self) -> None:
-            self._head_timer = None
-            if not self.transport.is_closing():
-                self.transport.write(_TIMED_OUT)
-                self.transport.close()
-
-    return Guarded
+def protocol_class(connections: Connections) -> type[asyncio.Protocol]:
+    """Return the protocol that the connections of a server speak."""
+    return type("GuardedProtocol", (_Guard, _PROTOCOL), {"open_connections": connections})

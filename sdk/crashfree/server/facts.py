@@ -32,18 +32,16 @@ class SessionFact(NamedTuple):
     mechanism: str | None
 
 
-class BucketFact(NamedTuple):
-    """One bucket of aggregates."""
+BucketRow = tuple[int, "str | None", int, int, int, int, int]
+"""Start in microseconds, did, exited, errored, crashed, abnormal, unhandled."""
+
+
+class AggregatesFact(NamedTuple):
+    """The buckets of one `sessions` item. Plain tuples: there may be a hundred in a request."""
 
     release: str
     environment: str
-    did: str | None
-    started_us: int
-    exited: int
-    errored: int
-    crashed: int
-    abnormal: int
-    unhandled: int
+    rows: tuple[BucketRow, ...]
 
 
 class EventFact(NamedTuple):
@@ -88,7 +86,7 @@ class Facts(NamedTuple):
     """What the answer names."""
     event: EventFact | None
     sessions: tuple[SessionFact, ...]
-    buckets: tuple[BucketFact, ...]
+    aggregates: tuple[AggregatesFact, ...]
     attachments: tuple[AttachmentFact, ...]
     documents: tuple[DocumentFact, ...]
     tallies: Mapping[TallyKey, int]

@@ -133,8 +133,7 @@ class Durations(NamedTuple):
         position = (len(numbers) - 1) * share_below
         below = int(position)
         above = min(below + 1, len(numbers) - 1)
-        part = position - below
-        return (numbers[below] * (1 - part) + numbers[above] * part) / 1000
+        return (numbers[below] + (numbers[above] - numbers[below]) * (position - below)) / 1000
 
     @property
     def average(self) -> float | None:

@@ -16,17 +16,18 @@ from crashfree._ground import ids, json
 from crashfree._ground.text import first_forbidden, same_ascii
 from crashfree._protocol import limits
 from crashfree._protocol.aggregates import parse_session_aggregates
-from crashfree._protocol.attributes import Attributes
+from crashfree._protocol.attributes import Attributes, parse_attributes
 from crashfree._protocol.envelope import Envelope
-from crashfree._protocol.fields import hex_id
+from crashfree._protocol.fields import hex_id, identity, instant
 from crashfree._protocol.items import Item, base_name
 from crashfree._protocol.naming import valid_dist
 from crashfree._protocol.reports import parse_client_report
 from crashfree._protocol.session import parse_session_update
 from crashfree._protocol.timestamps import parse_timestamp
 from crashfree.server.facts import (
+    AggregatesFact,
     AttachmentFact,
-    BucketFact,
+    BucketRow,
     DocumentFact,
     EventFact,
     Facts,
@@ -93,8 +94,8 @@ class _Reading:
     """One envelope being read."""
 
     __slots__ = (
+        "aggregates",
         "attachments",
-        "buckets",
         "documents",
         "drift_us",
         "envelope",
@@ -114,7 +115,7 @@ class _Reading:
     event_id: str | None
     event: EventFact | None
     sessions: list[SessionFact]
-    buckets: list[BucketFact]
+    aggregates: list[AggregatesFact]
     attachments: list[AttachmentFact]
     documents: list[DocumentFact]
     tallies: dict[TallyKey, int]
@@ -128,7 +129,7 @@ class _Reading:
         self.event_id = envelope.event_id
         self.event = None
         self.sessions = []
-        self.buckets = []
+        self.aggregates = []
         self.attachments = []
         self.documents = []
         self.tallies = {}
@@ -146,7 +147,7 @@ class _Reading:
             if kind == "session":
                 self._session(item)
             elif kind == "sessions":
-                self._aggregates(item)
+                self._sessions(item)
             elif kind == "client_report":
                 self._client_report(item)
             elif kind == "attachment":
@@ -160,7 +161,7 @@ class _Reading:
             event_id=self.event_id,
             event=self.event,
             sessions=tuple(self.sessions),
-            buckets=tuple(self.buckets),
+            aggregates=tuple(self.aggregates),
             attachments=tuple(self.attachments),
             documents=tuple(self.documents),
             tallies=self.tallies,
@@ -179,7 +180,7 @@ class _Reading:
             self._count("refused", "session", "invalid")
             return
         # Filters see a session before anything in it is mended or judged.
-        if self._filtered(update.attributes, 1) or not self._release_fits(update.attributes):
+        if self._filtered(update.attributes, None) or not self._release_fits(update.attributes):
             return
         started_us = round(update.started * MICRO) + self.drift_us
         changed_us = (
@@ -214,30 +215,39 @@ class _Reading:
             )
         )
 
-    def _aggregates(self, item: Item) -> None:
+    def _sessions(self, item: Item) -> None:
         try:
-            payload = json.decode(item.view)
-            aggregates = parse_session_aggregates(payload)
+            raw = item.payload
+            payload = json.decode(raw)
+            window = (self.received_us - _AGE_US, self.received_us + _FUTURE_US)
+            odd = self.drift_us or b"true" in raw or b"false" in raw
+            quick = None if odd else _quick_buckets(payload, window)
+            attributes, rows = quick or _buckets(payload)
         except ValueError:
             self._count("refused", "session", "invalid")
             return
-        if len(aggregates.buckets) > self.policy.most_aggregates:
+        if len(rows) > self.policy.most_aggregates:
             raise TooMany(f"more than {self.policy.most_aggregates} aggregates in one item")
-        attributes = aggregates.attributes
-        total = sum(bucket.total for bucket in aggregates.buckets)
-        if self._filtered(attributes, total) or not self._release_fits(attributes):
+        if self._filtered(attributes, rows) or not self._release_fits(attributes):
             return
-        release, environment = attributes.release, _environment(attributes.environment)
-        for bucket in aggregates.buckets:
-            started_us = round(bucket.started * MICRO) + self.drift_us
+        if quick is None:
+            rows = self._in_time(rows)
+        if rows:
+            environment = _environment(attributes.environment)
+            self.aggregates.append(AggregatesFact(attributes.release, environment, tuple(rows)))
+
+    def _in_time(self, rows: list[BucketRow]) -> list[BucketRow]:
+        """Return the buckets that are not empty, too old or in the future, times corrected."""
+        kept: list[BucketRow] = []
+        for row in rows:
+            started_us = row[0] + self.drift_us
             fault = self._age_fault(started_us)
+            total = _total(row)
             if fault is not None:
-                self._count("refused", "session", fault, bucket.total)
-            elif bucket.total:
-                # The columns of a bucket follow its start and did, in this same order.
-                self.buckets.append(
-                    BucketFact(release, environment, bucket.did, started_us, *bucket[2:])
-                )
+                self._count("refused", "session", fault, total)
+            elif total:
+                kept.append((started_us, *row[1:]))
+        return kept
 
     def _age_fault(self, instant_us: int) -> str | None:
         age = self.received_us - instant_us
@@ -245,7 +255,7 @@ class _Reading:
             return "too_old"
         return "in_future" if age < -_FUTURE_US else None
 
-    def _filtered(self, attributes: Attributes, quantity: int) -> bool:
+    def _filtered(self, attributes: Attributes, rows: list[BucketRow] | None) -> bool:
         filters = self.policy.filters
         if filters is None:
             return False
@@ -256,6 +266,7 @@ class _Reading:
             attrs, client_ip=self.sender.client_ip, user_agent=self.sender.user_agent
         )
         if reason is not None:
+            quantity = 1 if rows is None else sum(map(_total, rows))
             self._count("filtered", "session", reason, quantity)
         return reason is not None
 
@@ -365,6 +376,66 @@ class _Reading:
             self._count("discarded", category[:64], reason[:64], quantity)
 
 
+def _buckets(payload: object) -> tuple[Attributes, list[BucketRow]]:
+    """Return attributes and buckets of a `sessions` payload; raises ValueError."""
+    read = parse_session_aggregates(payload)
+    return read.attributes, [
+        (
+            round(bucket.started * MICRO),
+            bucket.did,
+            bucket.exited,
+            bucket.errored,
+            bucket.crashed,
+            bucket.abnormal,
+            bucket.unhandled,
+        )
+        for bucket in read.buckets
+    ]
+
+
+def _total(row: BucketRow) -> int:
+    return row[2] + row[3] + row[4] + row[5] + row[6]
+
+
+_known_minutes: dict[str, int] = {}
+
+
+def _quick_buckets(
+    payload: Any, window: tuple[int, int]
+) -> tuple[Attributes, list[BucketRow]] | None:
+    """Return the same when nothing is odd, empty or outside the window of time; else None.
+
+    For payloads without `true` and `false`: what is no number then fails in the arithmetic. A
+    server's aggregates are a hundred buckets of the same few minutes, so the texts of minutes are
+    remembered.
+    """
+    oldest, newest = window
+    rows: list[BucketRow] = []
+    known = _known_minutes
+    try:
+        for bucket in payload["aggregates"]:
+            get = bucket.get
+            started, did = get("started"), get("did")
+            exited, errored, crashed = get("exited", 0), get("errored", 0), get("crashed", 0)
+            abnormal, unhandled = get("abnormal", 0), get("unhandled", 0)
+            # Negative when one of them is, too large when one of them is, 0 when all are.
+            if not 0 < exited | errored | crashed | abnormal | unhandled <= limits.COUNT:
+                return None
+            started_us = known.get(started)
+            if started_us is None:
+                if len(known) >= _MOST_KNOWN:
+                    known.clear()
+                started_us = known[started] = round(instant(bucket, "started") * MICRO)
+            if not oldest <= started_us <= newest:
+                return None
+            if did is not None:
+                did = identity(bucket, "did")
+            rows.append((started_us, did, exited, errored, crashed, abnormal, unhandled))
+    except (TypeError, AttributeError, KeyError):
+        return None
+    return parse_attributes(payload), rows
+
+
 _known_releases: dict[str, bool] = {}
 _MOST_KNOWN: Final = 2048
 
@@ -382,9 +453,18 @@ def valid_release(text: str) -> bool:
     return known
 
 
+_known_environments: dict[str, bool] = {}
+
+
 def valid_environment(text: str) -> bool:
     """Return whether an environment name of an event or session is taken."""
-    return _fits(text, limits.ENVIRONMENT_BYTES, "none")
+    known = _known_environments.get(text)
+    if known is None:
+        if len(_known_environments) >= _MOST_KNOWN:
+            _known_environments.clear()
+        known = _fits(text, limits.ENVIRONMENT_BYTES, "none")
+        _known_environments[text] = known
+    return known
 
 
 def _fits(text: str, most_bytes: int, reserved: str) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import vectors
 
 from crashfree.server import decompress
-from tests.support import vectors
 
 _VECTORS = vectors.load("decompress.json")
 _STATUS = {
@@ -75,7 +75,12 @@ def test_what_was_compressed_comes_back(data: bytes, form: str) -> None:
         "none": (data, None),
     }[form]
     # A raw stream may begin with two bytes that look like a zlib header.
-    if form == "raw" and len(body) > 1 and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0:
+    if (
+        form == "raw"
+        and len(body) > 1
+        and body[0] & 15 == 8
+        and int.from_bytes(body[:2], "big") % 31 == 0
+    ):
         return
     assert decompress.decoded(body, encoding, limit=5000) == data
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import vectors
 
 from crashfree.server.health import (
     Counts,
@@ -14,15 +15,12 @@ from crashfree.server.health import (
     percent,
     stage_after,
 )
-from tests.support import vectors
 
 _CASES = vectors.load("sessions.json")
 
 
 def _cases(kind: str) -> list[Any]:
-    return [
-        pytest.param(case, id=case["name"]) for case in _CASES if case["input"]["kind"] == kind
-    ]
+    return [pytest.param(case, id=case["name"]) for case in _CASES if case["input"]["kind"] == kind]
 
 
 @pytest.mark.parametrize("case", _cases("derive_sessions"))

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-
-from crashfree.server import LocalServer
 from tests.support import vectors
 from tests.support.clock import FakeClock
 from tests.support.serving import ask, envelope, rfc3339, send, session
+
+from crashfree._protocol.timestamps import parse_rfc3339
+from crashfree.server import LocalServer
+from crashfree.server.release_health import refresh_stages
 
 _DAY = 86_400
 _HOUR = 3600
@@ -66,8 +68,7 @@ class Truth:
     def numbers(self, rows: Sequence[Counted]) -> dict[str, Any]:
         total = sum(row.count for row in rows)
         by_status = {
-            status: sum(row.count for row in rows if row.status == status)
-            for status in _STATUSES
+            status: sum(row.count for row in rows if row.status == status) for status in _STATUSES
         }
         users = {row.did for row in rows if row.did}
         hurt = {row.did for row in rows if row.did and row.status != "healthy"}
@@ -76,9 +77,7 @@ class Truth:
             for status in _STATUSES
         }
         hung = {row.did for row in rows if row.did and row.mechanism}
-        hung_in_front = {
-            row.did for row in rows if row.did and row.mechanism == "anr_foreground"
-        }
+        hung_in_front = {row.did for row in rows if row.did and row.mechanism == "anr_foreground"}
         times = sorted(row.duration for row in rows if row.duration is not None)
 
         def rate(part: int, whole: int) -> float | None:
@@ -101,9 +100,7 @@ class Truth:
             "crash_free_rate(session)": free(by_status["crashed"], total),
             "crash_free_rate(user)": free(len(users_of["crashed"]), len(users)),
             "crash_rate(session)": rate(by_status["crashed"], total),
-            "unhandled_rate(session)": rate(
-                by_status["crashed"] + by_status["unhandled"], total
-            ),
+            "unhandled_rate(session)": rate(by_status["crashed"] + by_status["unhandled"], total),
             "errored_rate(user)": rate(len(hurt), len(users)),
             "abnormal_rate(user)": rate(len(users_of["abnormal"]), len(users)),
             "anr_rate()": rate(len(hung), len(users)),
@@ -241,9 +238,7 @@ class _World:
         while at < len(self.sent):
             # What is sent together was made within an hour, or the oldest might be refused.
             until = self.sent[at][0] + _HOUR
-            batch = [
-                each for each in self.sent[at : at + dice.randrange(1, 60)] if each[0] < until
-            ]
+            batch = [each for each in self.sent[at : at + dice.randrange(1, 60)] if each[0] < until]
             at += len(batch)
             clock.set_wall(batch[-1][0])
             for project in ("app", "web"):
@@ -292,6 +287,7 @@ def _same(found: dict[str, Any], expected: dict[str, Any], where: object) -> Non
             assert value == pytest.approx(wanted, rel=1e-9, abs=1e-9), (where, name)
 
 
+@pytest.mark.slow
 def test_every_range_group_and_interval_is_exact(
     world: tuple[_World, LocalServer, FakeClock],
 ) -> None:
@@ -379,6 +375,7 @@ def _check(
             )
 
 
+@pytest.mark.slow
 def test_every_status_group_is_exact(world: tuple[_World, LocalServer, FakeClock]) -> None:
     made, server, _ = world
     answer = ask(
@@ -396,13 +393,17 @@ def test_every_status_group_is_exact(world: tuple[_World, LocalServer, FakeClock
         mine = [row for row in rows if row.status == status]
         assert each["totals"]["sum(session)"] == sum(row.count for row in mine)
         assert each["totals"]["crash_free_rate(session)"] is None
-    users = {each["by"]["session.status"]: each["totals"]["count_unique(user)"] for each in answer["groups"]}
+    users = {
+        each["by"]["session.status"]: each["totals"]["count_unique(user)"]
+        for each in answer["groups"]
+    }
     everyone = {row.did for row in rows if row.did}
     hurt = {row.did for row in rows if row.did and row.status != "healthy"}
     assert users["healthy"] == len(everyone - hurt)
     assert users["crashed"] == len({r.did for r in rows if r.did and r.status == "crashed"})
 
 
+@pytest.mark.slow
 def test_what_was_odd_is_counted(world: tuple[_World, LocalServer, FakeClock]) -> None:
     """Source: sessions.md section 5.3: duplicate_init, missing_init, late_update."""
     made, server, _ = world
@@ -419,20 +420,19 @@ def test_what_was_odd_is_counted(world: tuple[_World, LocalServer, FakeClock]) -
     assert found["late_update"] > 0
 
 
+@pytest.mark.slow
 def test_a_replay_of_everything_changes_no_session(
     world: tuple[_World, LocalServer, FakeClock],
 ) -> None:
     """Aggregates have no identity and add up; session updates do not."""
     made, server, clock = world
     updates = [each for each in made.sent if each[2] == "session"]
-    truth = made.truth.numbers(
-        [row for row in made.truth.sessions]
-    )
+    truth = made.truth.numbers(made.truth.sessions)
     wall = clock.time()
     recent = [each for each in updates if each[0] > wall - 4 * _DAY]
     assert recent
     for _, project, kind, data in recent:
-        if wall - made_start(data) < 5 * _DAY:
+        if wall - parse_rfc3339(data["started"]) < 5 * _DAY:
             assert send(server, envelope((kind, data)), project=project).status == 200
     answer = ask(
         server,
@@ -443,12 +443,6 @@ def test_a_replay_of_everything_changes_no_session(
         field=_FIELDS,
     ).json
     _same(answer["groups"][0]["totals"], truth, "after the replay")
-
-
-def made_start(update: dict[str, Any]) -> float:
-    from crashfree._protocol.timestamps import parse_rfc3339
-
-    return parse_rfc3339(update["started"])
 
 
 # The examples of the specification.
@@ -542,8 +536,6 @@ def test_updates_of_one_session_count_once_in_any_order(
 def test_a_crash_counts_where_its_session_began(
     fresh: tuple[LocalServer, FakeClock], case: dict[str, Any]
 ) -> None:
-    from crashfree._protocol.timestamps import parse_rfc3339
-
     server, clock = fresh
     started = parse_rfc3339(case["input"]["started"])
     clock.set_wall(parse_rfc3339(case["input"]["crash_reported_at"]))
@@ -573,7 +565,6 @@ def test_no_sessions_have_no_rates(fresh: tuple[LocalServer, FakeClock]) -> None
 
 def test_adoption_goes_up_down_and_up_again(fresh: tuple[LocalServer, FakeClock]) -> None:
     """9 of 100 sessions are too few, 10 are enough; then replaced, then adopted again."""
-    from crashfree.server.release_health import refresh_stages
 
     server, clock = fresh
 

@@ -11,8 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-
-from crashfree.server import LocalServer
 from tests.support import vectors
 from tests.support.serving import (
     auth,
@@ -22,6 +20,8 @@ from tests.support.serving import (
     request,
     send,
 )
+
+from crashfree.server import LocalServer
 
 _REQUESTS = vectors.load("ingest_requests.json")
 _MALFORMED = vectors.load("envelopes/malformed.json")
@@ -157,9 +157,7 @@ def test_length_and_chunks_together_are_refused(server: LocalServer) -> None:
 
 
 def test_a_post_without_a_length_is_refused(server: LocalServer) -> None:
-    answer = request(
-        server.url, "POST", "/api/1/envelope/", headers=[auth(server)], length=False
-    )
+    answer = request(server.url, "POST", "/api/1/envelope/", headers=[auth(server)], length=False)
     assert answer.status == 411
 
 
@@ -259,7 +257,9 @@ def test_a_client_report_is_added_up(server: LocalServer) -> None:
             {"reason": 5, "category": "error", "quantity": 1},
         ],
     }
-    assert send(server, envelope(("client_report", report), ("client_report", report))).status == 200
+    assert (
+        send(server, envelope(("client_report", report), ("client_report", report))).status == 200
+    )
     with server.store.read() as db:
         (quantity,) = db.execute(
             "SELECT quantity FROM tallies WHERE what = 'discarded' AND reason = 'queue_overflow'"

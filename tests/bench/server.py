@@ -1,0 +1,290 @@
+"""How fast the local server takes data and answers, beside a bare Starlette endpoint.
+
+    python tests/bench/server.py             ingest, index and users, memory
+    python tests/bench/server.py ingest      requests per second, ratio to the bare endpoint
+    python tests/bench/server.py index       10 million sessions over 90 days (takes some minutes)
+
+The peer reads the body of a request and answers `{}`; it runs under the same uvicorn, in the same
+run, in turns with ours. Ceilings: single updates and 60-bucket aggregates at least half of the
+peer's requests per second, gzipped events a quarter; the release index within 20 ms and exact
+distinct users among a million within 500 ms; memory under 250 MB throughout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gzip
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from crashfree._protocol.timestamps import rfc3339
+
+_CONNECTIONS = 32
+_REQUESTS = 6000
+_ROUNDS = 3
+
+_BARE = """
+import sys, uvicorn, socket
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.requests import Request
+
+async def take(request: Request) -> JSONResponse:
+    await request.body()
+    return JSONResponse({})
+
+sock = socket.socket()
+sock.bind(("127.0.0.1", 0))
+sock.listen(2048)
+print(sock.getsockname()[1], flush=True)
+app = Starlette(routes=[Route("/api/{project}/envelope/", take, methods=["POST"])])
+config = uvicorn.Config(app, http="HTTP", ws="none", lifespan="off", log_config=None,
+                        access_log=False, server_header=False, proxy_headers=False)
+uvicorn.Server(config).run(sockets=[sock])
+"""
+
+
+@contextmanager
+def _bare() -> Iterator[tuple[int, str, int]]:
+    """Run the peer; give port, key and process id."""
+    code = _BARE.replace("HTTP", _http())
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline()), "a" * 32, process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _http() -> str:
+    from crashfree.server.connection import HTTP
+
+    return HTTP
+
+
+@contextmanager
+def _ours(database: Path, ready: Path) -> Iterator[tuple[int, str, int]]:
+    """Run the local server as a process; give port, key and process id."""
+    ready.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "crashfree", "serve", "--port", "0", "--quiet"]
+    process = subprocess.Popen([*command, "--db", str(database), "--ready-file", str(ready)])
+    try:
+        while not ready.exists():
+            time.sleep(0.02)
+        dsn = urlsplit(json.loads(ready.read_text())["dsn"])
+        yield dsn.port or 0, dsn.username or "", process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _session_bodies(count: int) -> list[bytes]:
+    now = time.time()
+    bodies: list[bytes] = []
+    for number in range(count):
+        update = {
+            "sid": str(uuid.uuid4()),
+            "did": f"user-{number % 1000}",
+            "init": True,
+            "started": rfc3339(now - number % 600),
+            "timestamp": rfc3339(now),
+            "status": "exited",
+            "errors": 0,
+            "duration": 12.5,
+            "attrs": {"release": f"shop@1.{number % 5}.0", "environment": "production"},
+        }
+        payload = json.dumps(update).encode()
+        head = json.dumps({"sent_at": rfc3339(now)}).encode()
+        bodies.append(b'%s\n{"type":"session","length":%d}\n%s\n' % (head, len(payload), payload))
+    return bodies
+
+
+def _aggregate_bodies(count: int) -> list[bytes]:
+    now = time.time() // 60 * 60
+    bodies: list[bytes] = []
+    for number in range(count):
+        payload = json.dumps(
+            {
+                "attrs": {"release": f"shop@1.{number % 5}.0", "environment": "production"},
+                "aggregates": [
+                    {"started": rfc3339(now - 60 * minute), "exited": 50 + number % 7, "errored": 2}
+                    for minute in range(60)
+                ],
+            }
+        ).encode()
+        head = json.dumps({"sent_at": rfc3339(time.time())}).encode()
+        bodies.append(b'%s\n{"type":"sessions","length":%d}\n%s\n' % (head, len(payload), payload))
+    return bodies
+
+
+def _event_bodies(count: int) -> list[bytes]:
+    recorded = Path(__file__).parent.parent / "vectors" / "envelopes"
+    body = (recorded / "py-event-chained-unhandled.envelope").read_bytes()
+    header_line, item_line, payload = body.split(b"\n")[:3]
+    header, event = json.loads(header_line), json.loads(payload)
+    bodies: list[bytes] = []
+    for _ in range(count):
+        header["event_id"] = event["event_id"] = uuid.uuid4().hex
+        header.pop("dsn", None)
+        event["timestamp"] = rfc3339(time.time())
+        data = json.dumps(event).encode()
+        bodies.append(
+            gzip.compress(
+                json.dumps(header).encode()
+                + b'\n{"type":"event","length":%d}\n' % len(data)
+                + data
+                + b"\n",
+                6,
+            )
+        )
+    del item_line
+    return bodies
+
+
+class _Client(asyncio.Protocol):
+    """One keep-alive connection that asks again as soon as it is answered."""
+
+    def __init__(self, load: _Load) -> None:
+        self.load = load
+        self.buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.next()
+
+    def next(self) -> None:
+        request = self.load.take()
+        if request is None:
+            self.transport.close()  # type: ignore[attr-defined]
+        else:
+            self.transport.write(request)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        end = self.buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = self.buffer[:end].lower()
+        at = head.index(b"content-length:") + 15
+        length = int(head[at:].split(b"\r\n", 1)[0])
+        if len(self.buffer) < end + 4 + length:
+            return
+        if not head.startswith(b"http/1.1 200"):
+            raise SystemExit(f"not taken: {self.buffer!r}")
+        self.buffer = b""
+        self.load.done += 1
+        self.next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.load.open -= 1
+        if not self.load.open:
+            self.load.finished.set_result(None)
+
+
+class _Load:
+    def __init__(self, port: int, requests: Sequence[bytes]) -> None:
+        self.port = port
+        self.requests = iter(requests)
+        self.done = 0
+        self.open = _CONNECTIONS
+
+    def take(self) -> bytes | None:
+        return next(self.requests, None)
+
+    async def run(self) -> float:
+        loop = asyncio.get_running_loop()
+        self.finished: asyncio.Future[None] = loop.create_future()
+        begun = time.perf_counter()
+        for _ in range(_CONNECTIONS):
+            await loop.create_connection(lambda: _Client(self), "127.0.0.1", self.port)
+        await self.finished
+        return self.done / (time.perf_counter() - begun)
+
+
+def _requests(bodies: Sequence[bytes], key: str, encoding: str | None) -> list[bytes]:
+    extra = f"Content-Encoding: {encoding}\r\n" if encoding else ""
+    head = (
+        "POST /api/1/envelope/ HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        "Content-Type: application/x-sentry-envelope\r\nUser-Agent: bench/1.0\r\n"
+        f"X-Sentry-Auth: Sentry sentry_key={key}, sentry_version=7, sentry_client=bench/1.0\r\n"
+        f"{extra}Content-Length: "
+    )
+    return [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
+
+
+def _memory(pid: int) -> float:
+    """Return the largest resident size of a process so far, in MB; nan where /proc is not."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return float("nan")
+
+
+def ingest(directory: Path) -> bool:
+    """Compare requests per second with the peer's."""
+    kinds: list[tuple[str, Callable[[int], list[bytes]], str | None, float, int]] = [
+        ("session updates", _session_bodies, None, 0.5, _REQUESTS),
+        ("60-bucket aggregates", _aggregate_bodies, None, 0.5, _REQUESTS),
+        ("gzipped events", _event_bodies, "gzip", 0.25, _REQUESTS // 2),
+    ]
+    good = True
+    print(f"uvicorn with {_http()}, {_CONNECTIONS} connections, median of {_ROUNDS} rounds")
+    print(f"{'':22}{'bare/s':>9}{'ours/s':>9}{'ratio':>8}{'ceiling':>9}{'peak MB':>9}")
+    with _bare() as bare, _ours(directory / "ingest.db", directory / "ready.json") as ours:
+        for name, make, encoding, floor, count in kinds:
+            rates: dict[int, list[float]] = {0: [], 1: []}
+            for _ in range(_ROUNDS):
+                bodies = make(count)
+                for which, (port, key, _pid) in enumerate((bare, ours)):
+                    requests = _requests(bodies, key, encoding)
+                    rates[which].append(asyncio.run(_Load(port, requests).run()))
+            peer, mine = (statistics.median(rates[which]) for which in (0, 1))
+            memory = _memory(ours[2])
+            fine = mine / peer >= floor and not memory > 250
+            good = good and fine
+            print(
+                f"{name:22}{peer:9.0f}{mine:9.0f}{mine / peer:8.2f}{floor:9.2f}{memory:9.0f}"
+                f"{'' if fine else '  <- too slow or too large'}"
+            )
+    return good
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("ingest", "index", "all"), default="all")
+    parser.add_argument("--sessions", type=int, default=10_000_000)
+    parser.add_argument("--users", type=int, default=1_000_000)
+    parser.add_argument("--keep", metavar="DIR", help="keep (and use again) the databases here")
+    args = parser.parse_args()
+    good = True
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(args.keep or temporary)
+        directory.mkdir(exist_ok=True)
+        directory = directory.absolute()
+        if args.what in ("ingest", "all"):
+            good = ingest(directory) and good
+        if args.what in ("index", "all"):
+            from tests.bench.server_index import index
+
+            good = index(directory, args.sessions, args.users) and good
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+    sys.exit(main())
