@@ -106,6 +106,9 @@ def sessions(here: Surroundings) -> Section:
     resolved = foresee(here.environ, directory=here.directory)
     dsn, _, _ = _dsn(here)
     reasons: list[str] = []
+    switch = env.variable(here.environ, "CRASHFREE_DISABLED")
+    if switch is not None and env.boolean(switch.value) is True:
+        reasons.append("CRASHFREE_DISABLED is set")
     if resolved.release is None:
         reasons.append("no release")
     if dsn is None:

@@ -39,6 +39,9 @@ def test_a_healthy_folder_has_no_problems(
     assert found["sessions"] == {"on": True, "why_not": [], "problems": [], "hints": []}
     for name in ("release", "deployment", "destination"):
         assert (found[name]["problems"], found[name]["hints"]) == ([], [])
+    monkeypatch.setenv("CRASHFREE_DISABLED", "1")
+    assert report()["sessions"]["why_not"] == ["CRASHFREE_DISABLED is set"]
+    monkeypatch.setenv("CRASHFREE_DISABLED", "0")
     assert run(["doctor", "--strict"]) == 0
     text = capsys.readouterr().out
     for part in ("app@1.0", "env:SENTRY_RELEASE", "staging", "sentry.example.com/api/3/envelope/"):
