@@ -27,7 +27,7 @@ from crashfree._protocol.ratelimits import response_limits
 from crashfree._protocol.reports import client_reports
 from crashfree.types import DataCategory
 
-_REPORT_ALONG = 30.0
+REPORT_ALONG = 30.0
 REPORT_ALONE = 60.0
 _REFUSALS = 3
 _REFUSED_PAUSE = 60.0
@@ -101,15 +101,16 @@ class Courier:
         timeout: float | None = None,
         counting: bool = False,
         may_write: Callable[[], bool] | None = None,
+        report_after: float = REPORT_ALONG,
     ) -> Outcome:
         """Send it and note what the answer says; what becomes of its items is the caller's.
 
-        A client report that is due goes along.
+        A client report goes along when the last one was `report_after` seconds ago.
         """
         if self._clock.monotonic() < self._refused_until:
             return "refused"
         reported: Counts = {}
-        if self.report_due(_REPORT_ALONG) and not self.limiter.everything_limited():
+        if self.report_due(report_after) and not self.limiter.everything_limited():
             items, reported = self.take_report()
             envelope = Envelope(envelope.headers, envelope.items + items)
         outcome: Outcome = "failed"

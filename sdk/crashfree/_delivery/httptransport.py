@@ -20,7 +20,7 @@ from functools import partial
 
 from crashfree._delivery import disk
 from crashfree._delivery.backoff import Backoff
-from crashfree._delivery.courier import Courier
+from crashfree._delivery.courier import REPORT_ALONG, Courier
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.outbox import DEFAULT_LIMITS, Entry, Outbox, QueueLimits
 from crashfree._delivery.outcome import REASONS, Outcome
@@ -247,8 +247,7 @@ class HttpTransport:
         self._closed = True
         self._put_away(self._outbox.unsettled())
         self._put_sessions_away()
-        if done:
-            self._http.close()
+        self._http.close()
         self._discards.tell()
         return done
 
@@ -522,11 +521,16 @@ class HttpTransport:
         *,
         counting: bool = False,
         may_write: Callable[[], bool] | None = None,
+        report_after: float = REPORT_ALONG,
     ) -> Outcome:
         deadline = self._worker.deadline
         timeout = None if deadline is None else max(0.0, deadline - self._clock.monotonic())
         return self._courier.carry(
-            envelope, timeout=timeout, counting=counting, may_write=may_write
+            envelope,
+            timeout=timeout,
+            counting=counting,
+            may_write=may_write,
+            report_after=report_after,
         )
 
     def _carry_in_parts(self, envelope: Envelope) -> Outcome:
@@ -598,9 +602,9 @@ class HttpTransport:
             self._keep_sessions()
             self._wake_at(until or self._courier.outage.until)
             return False
-        return self._send_batch(self._book.batch())
+        return self._send_batch(self._book.batch(), flushing=ticket is not None)
 
-    def _send_batch(self, batch: Batch) -> bool:
+    def _send_batch(self, batch: Batch, *, flushing: bool) -> bool:
         if batch is NO_BATCH:
             return False
         flight = _Flight(batch)
@@ -610,6 +614,7 @@ class HttpTransport:
                 Envelope.of(batch.items),
                 counting=batch.counting,
                 may_write=partial(self._may_write_sessions, flight),
+                report_after=0.0 if flushing else REPORT_ALONG,
             )
         finally:
             self._flight = None

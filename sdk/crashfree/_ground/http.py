@@ -97,11 +97,12 @@ def resolve_settings(
 class HttpClient:
     """Makes requests over kept-alive connections."""
 
-    __slots__ = ("_clock", "_idle", "_inherited", "_library", "_settings")
+    __slots__ = ("_clock", "_idle", "_inherited", "_keeping", "_library", "_settings")
     _settings: HttpSettings
     _clock: Clock
     _idle: deque[_Idle]
     _inherited: deque[_Idle] | None
+    _keeping: bool
     _library: _Library | None
 
     def __init__(self, settings: HttpSettings = DEFAULTS, *, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -109,6 +110,7 @@ class HttpClient:
         self._clock = clock
         self._idle = deque()
         self._inherited = None
+        self._keeping = True
         self._library = None
 
     def request(
@@ -136,6 +138,7 @@ class HttpClient:
         written.
         """
         library = self._loaded()
+        self._keeping = True
         total = self._settings.timeout if timeout is None else timeout
         exchange = _Exchange(
             method=method,
@@ -164,7 +167,11 @@ class HttpClient:
         self._loaded()
 
     def close(self) -> None:
-        """Close the idle connections. The client can be used again."""
+        """Close the idle connections, and those in use when they are done.
+
+        The client can be used again.
+        """
+        self._keeping = False
         while True:
             try:
                 idle = self._idle.pop()
@@ -218,6 +225,8 @@ class HttpClient:
         try:
             if exchange.may_write is not None and not exchange.may_write():
                 raise Unreachable("given up before it was written", sent=False)
+            # Asked once: a second attempt is the same request.
+            exchange.may_write = None
             reply, complete = self._exchanged(exchange, connection)
         except library.failures as error:
             connection.close()
@@ -277,6 +286,9 @@ class HttpClient:
         return Reply(response.status, names, content), complete and early is None
 
     def _keep(self, idle: _Idle) -> None:
+        if not self._keeping:
+            idle.connection.close()
+            return
         self._idle.append(idle)
         while len(self._idle) > _MOST_IDLE:
             try:

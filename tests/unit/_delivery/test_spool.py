@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.clock import FakeClock
@@ -70,8 +71,9 @@ def event(name: str) -> Envelope:
 
 
 def update(sid: str = SID, **more: object) -> SessionUpdate:
-    made = {"sid": sid, "started": "2026-11-21T10:00:00Z", "attrs": {"release": "a@1"}, **more}
-    return made  # type: ignore[return-value]
+    made: Any = {"sid": sid, "started": "2026-11-21T10:00:00Z", "attrs": {"release": "a@1"}}
+    made.update(more)
+    return made  # type: ignore[no-any-return]
 
 
 def aggregates(exited: int = 3) -> Item:

@@ -213,6 +213,15 @@ class TestKeptConnections:
         assert post(client, stub).status == 200
         assert stub.connections == 2
 
+    def test_whoever_allowed_it_is_not_asked_again_for_the_second_try(
+        self, client: HttpClient, stub: Stub
+    ) -> None:
+        post(client, stub)
+        stub.script(Answer(reset=True))
+        asked: list[int] = []
+        assert post(client, stub, may_write=lambda: not asked.append(1)).status == 200
+        assert asked == [1]
+
     def test_a_second_death_is_the_end(self, client: HttpClient, stub: Stub) -> None:
         post(client, stub)
         stub.script(Answer(reset=True), Answer(reset=True))
