@@ -7,6 +7,7 @@ worker drained, leftovers to the spool, run lock released; one deadline for all.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Protocol
@@ -36,6 +37,8 @@ from crashfree.types import (
     SessionUpdate,
 )
 
+_ARRIVAL_CHECK = 1.0
+
 
 class Running(Protocol):
     """What a client wants to know of the unit in which something happened."""
@@ -62,6 +65,7 @@ class Client:
         "__weakref__",
         "_application_mode",
         "_clock",
+        "_on_the_way",
         "_parts",
         "_pipeline",
         "closed",
@@ -77,6 +81,7 @@ class Client:
     _clock: Clock
     _pipeline: Pipeline
     _application_mode: bool
+    _on_the_way: deque[SessionUpdate]
 
     def __init__(
         self,
@@ -107,6 +112,7 @@ class Client:
         self._application_mode = options.session_mode != "request"
         self.counting = False
         self.integrations = []
+        self._on_the_way = deque()
 
     @property
     def options(self) -> Options:
@@ -202,8 +208,8 @@ class Client:
         parts.worker.submit(self._send_aggregates)
         done = parts.worker.flush(timeout)
         done = parts.transport.close(self._left(deadline)) and done
-        # What waits to be told that it arrived, or is safe on disk.
-        parts.worker.flush(self._left(deadline))
+        # What it could not send it has put on disk, or dropped and counted.
+        self._deliver(len(self._on_the_way))
         done = parts.worker.close(self._left(deadline)) and done
         self._release()
         return done
@@ -229,6 +235,7 @@ class Client:
         """Drop, uncounted, everything that belongs to the parent. After `fork`, in the child."""
         forkgate.after_fork_in_child()
         self.counting = False
+        self._on_the_way = deque()
         parts = self._parts
         parts.worker.forget()
         parts.discards.forget()
@@ -445,19 +452,40 @@ class Client:
         return self._parts.sessions.application.account(report.verdict, counted=report.duplicate)
 
     def _emit(self, update: SessionUpdate) -> bool:
-        parts = self._parts
-        accepted = parts.transport.submit(Envelope.of([session_item(update)]))
+        accepted = self._parts.transport.submit(Envelope.of([session_item(update)]))
         if accepted:
-            # Behind the send, so that the journal learns of what is really out.
-            parts.worker.submit(lambda: parts.sessions.application.delivered(update))
+            self._await_arrival(update)
         return accepted
 
     def _told(self, update: SessionUpdate, accepted: bool) -> None:
-        parts = self._parts
         if accepted:
-            parts.worker.submit(lambda: parts.sessions.application.delivered(update))
+            self._await_arrival(update)
         else:
-            parts.sessions.application.refused(update)
+            self._parts.sessions.application.refused(update)
+
+    def _await_arrival(self, update: SessionUpdate) -> None:
+        self._on_the_way.append(update)
+        self._parts.worker.submit(self._note_arrivals)
+
+    def _note_arrivals(self) -> None:
+        """Let the journal learn of updates that are out, or safe on disk; not before.
+
+        A process that is killed while they wait in memory tells about them at its next start.
+        """
+        parts = self._parts
+        waiting = len(self._on_the_way)
+        if waiting and not parts.transport.flush(0.0):
+            parts.worker.at(self._clock.monotonic() + _ARRIVAL_CHECK, self._note_arrivals)
+            return
+        self._deliver(waiting)
+
+    def _deliver(self, count: int) -> None:
+        for _ in range(count):
+            try:
+                update = self._on_the_way.popleft()
+            except IndexError:
+                return
+            self._parts.sessions.application.delivered(update)
 
     def _send_aggregates(self) -> None:
         parts = self._parts
@@ -468,7 +496,9 @@ class Client:
         # One envelope, so that it is taken or refused as a whole.
         items = [sessions_item(payload) for payload in batch.payloads]
         if parts.transport.submit(Envelope.of(items)):
-            parts.worker.submit(lambda: aggregator.settle(batch))
+            # Here on the worker it is on the transport's disk by now: from this line on the
+            # transport answers for it, and the ledger must not tell it a second time.
+            aggregator.settle(batch)
         else:
             aggregator.give_back(batch)
 
