@@ -39,6 +39,9 @@ from crashfree.types import (
 
 _ARRIVAL_CHECK = 1.0
 
+_RETIREMENT = 0.5
+"""Seconds to wait for an idle thread to end."""
+
 
 class Running(Protocol):
     """What a client wants to know of the unit in which something happened."""
@@ -164,6 +167,8 @@ class Client:
             return
         if self._parts.sessions.application.withdraw():
             self._application_mode = False
+            # It may be the master of workers yet to be forked.
+            self._parts.worker.retire(_RETIREMENT)
 
     def start_counting(self) -> None:
         """Send the counts of units by and by, from the first unit of this process on.

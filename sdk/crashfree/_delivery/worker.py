@@ -92,6 +92,7 @@ class Worker:
         "_jobs",
         "_on_error",
         "_pid",
+        "_retiring",
         "_retry_at",
         "_stopping",
         "_thread",
@@ -113,6 +114,7 @@ class Worker:
     _retry_at: float
     _deaths: list[float]
     _busy: bool
+    _retiring: bool
     _closed: bool
     _stopping: bool
 
@@ -175,6 +177,19 @@ class Worker:
             thread.join(min(max(timeout, 0.05), _JOIN))
         self._heap = []
         return drained
+
+    def retire(self, timeout: float) -> None:
+        """Let the thread end if nothing waits, neither job nor timer; the next job starts another.
+
+        For a process that turns out to be the master of forking workers: it should have one
+        thread. Waits at most `timeout` seconds for it.
+        """
+        thread = self._thread
+        if thread is None or not thread.is_alive() or self.is_current():
+            return
+        self._retiring = True
+        self._ring()
+        thread.join(timeout)
 
     def forget(self) -> None:
         """Start anew without thread, jobs and timers: for a forked child, which owns none."""
@@ -250,6 +265,7 @@ class Worker:
         self._retry_at = 0.0
         self._deaths = []
         self._busy = False
+        self._retiring = False
         self._stopping = False
 
     def _schedule(self, timer: Timer) -> Timer:
@@ -358,15 +374,24 @@ class Worker:
             while True:
                 if self._step():
                     continue
-                if self._stopping:
+                if self._stopping or (self._retiring and self._idle()):
                     break
                 self._wait()
             orderly = True
         finally:
             if not orderly:
                 self._deaths.append(self._clock.monotonic())
+            self._retiring = False
+            self._thread = None
             self._ident = None
             consumer.release()
+            if not self._stopping and not self._idle():
+                # It came when this thread had stopped looking, and saw it still alive.
+                self._rouse()
+
+    def _idle(self) -> bool:
+        timers = (*self._fresh_timers.copy(), *self._heap.copy())
+        return not self._jobs and all(timer.cancelled for timer in timers)
 
     def _step(self) -> bool:
         """Run one thing that is due; return False when there is none."""

@@ -434,3 +434,29 @@ def test_a_million_finalizers_lose_no_job(worker: Worker) -> None:
     gc.collect()
     assert worker.flush(60.0)
     assert done[0] == len(taken) > 900_000
+
+
+def test_an_idle_thread_retires_and_the_next_job_starts_another(clock: FakeClock) -> None:
+    worker = Worker(clock=clock)
+    ran: list[int] = []
+    worker.submit(lambda: ran.append(1))
+    assert worker.flush(5)
+    worker.retire(5)
+    assert not worker.alive
+    worker.submit(lambda: ran.append(2))
+    assert worker.flush(5)
+    assert ran == [1, 2]
+    worker.close(5)
+
+
+def test_a_thread_with_a_timer_does_not_retire_until_that_is_cancelled(clock: FakeClock) -> None:
+    worker = Worker(clock=clock)
+    timer = worker.at(clock.monotonic() + 60, lambda: None)
+    worker.submit(lambda: None)
+    assert worker.flush(5)
+    worker.retire(0)
+    assert worker.alive
+    timer.cancel()
+    worker.retire(5)
+    assert not worker.alive
+    worker.close(5)
