@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, response, truncated="closed after" in note)
 
     def _send(self, status: int, response: dict[str, Any], *, truncated: bool) -> None:
-        body = response.get("body")
+        body = None if status == 204 else response.get("body")
         text = body if isinstance(body, str) else "" if body is None else json.dumps(body)
         data = text.replace("127.0.0.1:PORT", f"127.0.0.1:{self.owner.port}").encode()
         self.send_response(status)
