@@ -2,10 +2,14 @@
 
     app = AsgiMiddleware(app)
 
-A request ends with the last message of its body; what fails after that (a background task) is an
+A request ends with the last message of its answer; what fails after that (a background task) is an
 event and no crash of the request. One exception: after an answer of 500 or above the unit stays
 open until the application returns, since frameworks answer first and raise then. A websocket ends
-when the application returns. A client that goes away cancels the task: that is no crash.
+when the application returns. A client that goes away is no crash, however the application hears
+of it: its task is cancelled, or its framework raises an exception that says so.
+
+An answer of 500 or above that is sent while an exception is being handled is a crash: the exception
+was turned into it.
 
 When the server shuts down (lifespan), what is counted is sent before it is told to go on.
 
@@ -15,24 +19,40 @@ Hook used: the ASGI specification, version 3. Threads: the event loop's.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
-from crashfree.integration import JoinedUnit, Unit, asgi_request, unit
+import crashfree
+from crashfree.integration import AnyUnit, JoinedUnit, Unit, asgi_request, unit
 
 Message: TypeAlias = "MutableMapping[str, Any]"
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
+Started: TypeAlias = Callable[[Unit, Message], None]
 
 MECHANISM = "asgi"
+SERVED: Final = frozenset(("http", "websocket"))
+GONE: Final = frozenset(
+    (
+        "starlette.requests.ClientDisconnect",
+        "starlette.websockets.WebSocketDisconnect",
+        "django.core.exceptions.RequestAborted",
+        "uvicorn.protocols.utils.ClientDisconnected",
+    )
+)
+"""Exceptions by which an application learns that its client has gone away."""
+
+_LIFESPAN_MARK: Final = "crashfree.lifespan"
 
 
 class AsgiMiddleware:
     """Wraps an ASGI application.
 
     `sessions=False` collects events and request data without counting sessions;
-    `websockets=False` leaves websocket connections alone.
+    `websockets=False` leaves websocket connections alone. Put around an application, it says that
+    this process serves requests: see `session_mode` of `init`.
     """
 
     __slots__ = ("_app", "_sessions", "_websockets")
@@ -44,55 +64,126 @@ class AsgiMiddleware:
         self._app = app
         self._sessions = sessions
         self._websockets = websockets
+        if sessions:
+            crashfree.get_client().serves_units()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         kind = scope["type"]
-        if kind == "lifespan":
-            await self._app(scope, receive, _flushing(send))
-            return
-        if kind != "http" and not (kind == "websocket" and self._websockets):
-            await self._app(scope, receive, send)
+        if kind not in SERVED or (kind == "websocket" and not self._websockets):
+            await live(self._app, scope, receive, send)
             return
         begun = unit(mechanism=MECHANISM, session=self._sessions)
         if isinstance(begun, JoinedUnit):
             await self._app(scope, receive, send)
             return
         begun.set_request(lambda: asgi_request(scope))
-        begun.enter()
-        try:
-            await self._app(scope, receive, _noting(begun, send) if kind == "http" else send)
-        except BaseException as error:
+        await serve(begun, self._app, scope, receive, send)
+
+
+async def serve(
+    begun: Unit,
+    app: Application,
+    scope: Message,
+    receive: Receive,
+    send: Send,
+    started: Started | None = None,
+) -> None:
+    """Let `app` serve a connection as the work of `begun`, which ends with it.
+
+    `started`: called once the application starts its answer, or is done with a websocket.
+    """
+    http = scope["type"] == "http"
+    begun.enter()
+    try:
+        await app(scope, receive, _noting(begun, scope, send, started) if http else send)
+    except BaseException as error:
+        if not client_is_gone(error):
             begun.crash(error)
-            raise
-        finally:
-            begun.leave()
-            begun.end()
+        raise
+    finally:
+        if started is not None and not http:
+            started(begun, scope)
+        # First: leaving is refused in a task that is thrown away from outside of its context.
+        begun.end()
+        begun.leave()
 
 
-def _noting(begun: Unit, send: Send) -> Send:
-    failing = False
+async def live(app: Application, scope: Message, receive: Receive, send: Send) -> None:
+    """Let `app` see what is no connection: the life of the server, which flushes at its end."""
+    if scope["type"] != "lifespan" or scope.get(_LIFESPAN_MARK):
+        await app(scope, receive, send)
+        return
+    scope[_LIFESPAN_MARK] = True
+    spoken = False
+
+    async def flushing(message: Message) -> None:
+        nonlocal spoken
+        spoken = True
+        if message["type"] != "lifespan.startup.complete":
+            # After this the server may end the process by a signal, and nobody asks us again.
+            await _flushed()
+        await send(message)
+
+    try:
+        await app(scope, receive, flushing)
+    except BaseException as error:
+        # One that has not said a word does not know what a lifespan is; servers expect that.
+        if spoken:
+            unit(mechanism=MECHANISM, session=False).crash(error)
+            await _flushed()
+        raise
+
+
+def turned(begun: AnyUnit, status: int) -> None:
+    """Count an answer of 500 or above as a crash when it is what an exception was turned into."""
+    if status >= 500:
+        error = sys.exc_info()[1]
+        if error is not None and not client_is_gone(error):
+            begun.crash(error)
+
+
+def client_is_gone(error: BaseException) -> bool:
+    """Return whether this only says that there is nobody to answer any more."""
+    parts = getattr(error, "exceptions", None)
+    if isinstance(parts, tuple) and parts:
+        grouped = cast("tuple[object, ...]", parts)
+        return all(isinstance(part, BaseException) and client_is_gone(part) for part in grouped)
+    return any(f"{kind.__module__}.{kind.__qualname__}" in GONE for kind in type(error).__mro__)
+
+
+def _noting(begun: Unit, scope: Message, send: Send, started: Started | None) -> Send:
+    failing = trailing = False
 
     # Not a coroutine: the server's own is handed on, which saves one for every message.
     def noting(message: Message) -> Awaitable[None]:
-        nonlocal failing
+        nonlocal failing, trailing
         kind = message["type"]
-        if kind == "http.response.start":
+        if kind == "http.response.body":
+            if not message.get("more_body") and not failing and not trailing:
+                begun.end()
+        elif kind == "http.response.start":
             status = message["status"]
             failing = status >= 500
+            trailing = bool(message.get("trailers"))
+            turned(begun, status)
             begun.answered(status)
-        elif kind == "http.response.body" and not failing and not message.get("more_body"):
+            if started is not None:
+                started(begun, scope)
+        elif kind == "http.response.trailers":
+            if not message.get("more_trailers") and not failing:
+                begun.end()
+        elif kind == "http.response.pathsend" and not failing and not trailing:
+            # The server reads the file by itself; nothing of the program runs any more.
             begun.end()
         return send(message)
 
     return noting
 
 
-def _flushing(send: Send) -> Send:
-    async def flushing(message: Message) -> None:
-        if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-            # After this the server may end the process by a signal, and nobody asks us again.
-            client = unit(mechanism=MECHANISM, session=False).client
-            await asyncio.get_running_loop().run_in_executor(None, client.flush)
-        await send(message)
-
-    return flushing
+async def _flushed() -> None:
+    try:
+        await asyncio.get_running_loop().run_in_executor(None, crashfree.flush)
+    except RuntimeError:
+        # Another event loop than asyncio's, or one whose threads are gone: it has nothing better
+        # to do at this moment than to wait for us.
+        crashfree.flush()

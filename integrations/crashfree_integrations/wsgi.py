@@ -6,19 +6,25 @@ A crash while the body streams counts as one, and so does a body that the server
 finalizer of the body ends its unit. Lists and tuples go through untouched, so that servers still
 see their length; file wrappers go through untouched, so that servers can still use sendfile.
 
+An answer of 500 or above that is given while an exception is being handled, or with its `exc_info`,
+is a crash: the exception was turned into it.
+
 Hook used: PEP 3333 itself. Threads: any; a body may be produced on another thread than the call.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, cast
 
+import crashfree
 from crashfree.integration import JoinedUnit, Unit, unit, wsgi_request
 
 Environ: TypeAlias = "dict[str, Any]"
 StartResponse: TypeAlias = Callable[..., Callable[[bytes], object]]
 Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
+Started: TypeAlias = Callable[[Unit, Environ], None]
 
 MECHANISM = "wsgi"
 
@@ -26,7 +32,8 @@ MECHANISM = "wsgi"
 class WsgiMiddleware:
     """Wraps a WSGI application.
 
-    `sessions=False` collects events and request data without counting sessions.
+    `sessions=False` collects events and request data without counting sessions. Put around an
+    application, it says that this process serves requests: see `session_mode` of `init`.
     """
 
     __slots__ = ("_app", "_sessions")
@@ -36,31 +43,45 @@ class WsgiMiddleware:
     def __init__(self, app: Application, *, sessions: bool = True) -> None:
         self._app = app
         self._sessions = sessions
+        if sessions:
+            crashfree.get_client().serves_units()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         begun = unit(mechanism=MECHANISM, session=self._sessions)
         if isinstance(begun, JoinedUnit):
             return self._app(environ, start_response)
         begun.set_request(lambda: wsgi_request(environ))
-        if begun.client.options.crashed_statuses:
-            start_response = _noting_status(begun, start_response)
-        begun.enter()
-        try:
-            body = self._app(environ, start_response)
-        except BaseException as error:
-            begun.crash(error)
-            begun.leave()
-            begun.end()
-            raise
+        return serve(begun, self._app, environ, start_response)
+
+
+def serve(
+    begun: Unit,
+    app: Application,
+    environ: Environ,
+    start_response: StartResponse,
+    started: Started | None = None,
+) -> Iterable[bytes]:
+    """Let `app` answer a request as the work of `begun`, which ends with the body.
+
+    `started`: called once the application starts its answer, while it still knows the request.
+    """
+    begun.enter()
+    try:
+        body = app(environ, _noting(begun, environ, start_response, started))
+    except BaseException as error:
+        begun.crash(error)
         begun.leave()
-        kind = type(body)
-        if kind is list or kind is tuple:
-            # All of it is there: nothing of the program runs any more.
-            begun.end()
-            return body
-        if _is_file_wrapper(body, environ):
-            return _ended_by_close(body, begun)
-        return Body(body, begun)
+        begun.end()
+        raise
+    begun.leave()
+    kind = type(body)
+    if kind is list or kind is tuple:
+        # All of it is there: nothing of the program runs any more.
+        begun.end()
+        return body
+    if _is_file_wrapper(body, environ):
+        return _ended_by_close(body, begun)
+    return Body(body, begun)
 
 
 class Body:
@@ -116,19 +137,32 @@ class Body:
         self._unit.end()
 
 
-def _noting_status(begun: Unit, start_response: StartResponse) -> StartResponse:
-    def noting(status: str, *rest: Any) -> Callable[[bytes], object]:
+def _noting(
+    begun: Unit, environ: Environ, start_response: StartResponse, started: Started | None
+) -> StartResponse:
+    def noting(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], object]:
         code = status[:3]
         if code.isdecimal():
+            if code >= "500":
+                error = exc_info[1] if exc_info else sys.exc_info()[1]
+                if error is not None:
+                    begun.crash(error)
             begun.answered(int(code))
-        return start_response(status, *rest)
+        if started is not None:
+            started(begun, environ)
+        if exc_info:
+            return start_response(status, headers, exc_info)
+        return start_response(status, headers)
 
     return noting
 
 
 def _is_file_wrapper(body: object, environ: Environ) -> bool:
     wrapper = environ.get("wsgi.file_wrapper")
-    return isinstance(wrapper, type) and isinstance(body, cast("type[object]", wrapper))
+    if isinstance(wrapper, type):
+        return isinstance(body, cast("type[object]", wrapper))
+    # uWSGI gives a function that returns the file itself, mod_wsgi one that wraps it.
+    return wrapper is not None and (hasattr(body, "read") or hasattr(body, "filelike"))
 
 
 def _ended_by_close(body: Iterable[bytes], begun: Unit) -> Iterable[bytes]:
@@ -138,6 +172,9 @@ def _ended_by_close(body: Iterable[bytes], begun: Unit) -> Iterable[bytes]:
         try:
             if original is not None:
                 original()
+        except BaseException as error:
+            begun.crash(error)
+            raise
         finally:
             begun.end()
 

@@ -84,7 +84,8 @@ class Unit:
 
     def request(self) -> Request | None:
         """Return the request that is being served; None when nobody said."""
-        return None if self._request is None else self._request()
+        source = self._request
+        return None if source is None else _request_from(source)
 
     def set_transaction(self, name: str) -> None:
         """Name the route (its template, not the path) that this unit serves."""
@@ -133,10 +134,15 @@ class Unit:
             return
         unit_token, scope_token, isolation = self._tokens.pop()
         self._current = current.innermost()
-        if isolation is not None:
-            current.leave_isolation(isolation)
-        current.leave_current(scope_token)
-        current.leave_unit(unit_token)
+        try:
+            if isolation is not None:
+                current.leave_isolation(isolation)
+            current.leave_current(scope_token)
+            current.leave_unit(unit_token)
+        except ValueError:
+            # A coroutine that was thrown away is closed by the collector, in whatever context it
+            # finds; there is nothing to leave there.
+            pass
 
     def __enter__(self) -> Unit:
         self.enter()
@@ -282,6 +288,12 @@ def _crash(unit: Unit, error: BaseException, mechanism: str) -> str | None:
         return None
     how: Mechanism = {"type": mechanism, "handled": False}
     return unit.client.capture_exception(error, mechanism=how, scopes=_scopes(unit), unit=unit)
+
+
+@guard.boundary(None)
+def _request_from(source: RequestSource) -> Request | None:
+    # A request that cannot be described must not cost the crash its count.
+    return source()
 
 
 @guard.boundary(None)

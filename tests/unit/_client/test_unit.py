@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
+from collections.abc import Generator
 
 import pytest
 
 import crashfree
+from crashfree._client import guard
 from crashfree._client.unit import ends_by_will
 from crashfree.integration import JoinedUnit, Unit, unit
 from crashfree.testing import capture
@@ -182,4 +185,37 @@ def test_sessions_can_be_left_out() -> None:
             pass
         with crashfree.session():
             pass
+    assert counts(seen) == {"exited": 1}
+
+
+def test_a_request_that_cannot_be_described_costs_neither_event_nor_crash() -> None:
+    def broken() -> Request:
+        raise RuntimeError("no such header")
+
+    guard.set_strict(False)
+    with capture(session_mode="request") as seen, pytest.raises(ValueError, match="once"):
+        with unit(mechanism="test") as begun:
+            begun.set_request(broken)
+            raise ValueError("once")
+    assert counts(seen) == {"crashed": 1}
+    assert [event["exception"]["values"][-1]["type"] for event in seen.events] == ["ValueError"]
+
+
+def test_a_coroutine_that_is_thrown_away_leaves_without_a_word() -> None:
+    """The collector closes it in another context than the one in which it was entered."""
+
+    class Never:
+        def __await__(self) -> Generator[None, None, None]:
+            yield
+
+    async def serve(begun: Unit) -> None:
+        with begun:
+            await Never()
+
+    with capture(session_mode="request") as seen:
+        begun = unit(mechanism="test")
+        assert isinstance(begun, Unit)
+        coroutine = serve(begun)
+        contextvars.copy_context().run(coroutine.send, None)
+        coroutine.close()
     assert counts(seen) == {"exited": 1}

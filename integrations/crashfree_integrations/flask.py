@@ -1,0 +1,166 @@
+"""Flask: a unit of work for each request, from `Flask.__call__` until its body has been sent.
+
+    import crashfree, flask
+    crashfree.init(...)         # attaches itself, before or after the application is made
+    app = flask.Flask(__name__)
+
+What crashes a request: an exception that nothing handled (signal `got_request_exception`), and one
+that Flask or a registered error handler turned into an answer of 500 or above, `abort(503)` too.
+Events name the route (`/users/<int:user>`); with `send_default_pii` they carry the form or JSON
+that the view has read, and the user of Flask-Login, who also counts in crash-free users.
+
+Hooks: the signal `got_request_exception`; `Kit.wrap` of `Flask.__call__` and `Flask.wsgi_app`
+(Flask's own place for middleware is an attribute of each application, and those made before `init`
+would be missed) and of `Flask.handle_user_exception` (no signal tells of handled exceptions).
+Tested with Flask 2.3 and 3.1.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, Final
+
+from crashfree.integration import JoinedUnit, Kit, Unit, wsgi_request
+from crashfree.types import Request, SessionMode
+from crashfree_integrations import body
+from crashfree_integrations.framework import framework, require
+from crashfree_integrations.wsgi import Environ, StartResponse, serve
+
+OLDEST: Final = "2.3"
+MECHANISM: Final = "flask"
+
+
+class FlaskIntegration:
+    """Attaches to every Flask application of the process."""
+
+    name: str = "flask"
+    mode: SessionMode | None = "request"
+
+    def install(self, kit: Kit) -> None:
+        flask = framework("flask", OLDEST)
+        application = flask.Flask
+        require(application, "wsgi_app", "handle_user_exception", "make_response")
+        require(flask, "got_request_exception")
+        serving = _Serving(kit)
+        kit.wrap(application, "__call__", serving.wrapped)
+        kit.wrap(application, "wsgi_app", serving.wrapped)
+        kit.wrap(application, "handle_user_exception", _telling_of_answers(kit))
+
+        def failed(sender: object, *, exception: BaseException, **_: object) -> None:
+            _crashed(kit, exception)
+
+        signal = flask.got_request_exception
+        signal.connect(failed, weak=False)
+        kit.on_uninstall(lambda: signal.disconnect(failed))
+
+    def uninstall(self) -> None:
+        """Everything is undone by the kit."""
+
+
+class _Serving:
+    """Makes units of requests."""
+
+    __slots__ = ("_kit", "_personal")
+    _kit: Kit
+    _personal: bool
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._personal = kit.client.options.send_default_pii
+
+    def wrapped(self, original: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+        kit = self._kit
+        started = self._started
+
+        @wraps(original)
+        def serving(app: Any, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            begun = kit.unit(mechanism=MECHANISM)
+            if isinstance(begun, JoinedUnit):
+                if begun.mechanism != MECHANISM:
+                    begun.set_request(lambda: self._request(environ, _parsed(environ)))
+                return original(app, environ, start_response)
+            begun.set_request(lambda: self._request(environ, _parsed(environ)))
+
+            def bound(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+                return original(app, environ, start_response)
+
+            return serve(begun, bound, environ, start_response, started)
+
+        return serving
+
+    def _started(self, begun: Unit, environ: Environ) -> None:
+        # Flask forgets the request before the body is sent.
+        request = _parsed(environ)
+        if request is not None:
+            begun.set_request(lambda: self._request(environ, request))
+        if self._personal and begun.peek_scope().user is None:
+            user = _user()
+            if user is not None:
+                begun.set_user({"id": user})
+
+    def _request(self, environ: Environ, request: Any) -> Request:
+        told = wsgi_request(environ)
+        unit = self._kit.unit(mechanism=MECHANISM, session=False)
+        rule = getattr(request, "url_rule", None)
+        if rule is not None and unit.scope.transaction is None:
+            unit.scope.set_transaction(rule.rule, "route")
+        if self._personal:
+            if request is not None:
+                told["data"] = _data(request)
+            if unit.scope.user is None:
+                user = _user()
+                if user is not None:
+                    unit.set_user({"id": user})
+        return told
+
+
+def _telling_of_answers(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def handle_user_exception(app: Any, e: Exception) -> Any:
+            answer = original(app, e)
+            status: object = getattr(answer, "code", None)
+            if type(status) is not int:
+                # Flask does the same with it next, and takes a response as it is.
+                answer = app.make_response(answer)
+                status = answer.status_code
+            if isinstance(status, int) and status >= 500:
+                _crashed(kit, e)
+            return answer
+
+        return handle_user_exception
+
+    return wrapped
+
+
+def _crashed(kit: Kit, error: BaseException) -> None:
+    # Outside of a unit (`test_request_context`) it is an event, and no crash of the process.
+    kit.unit(mechanism=MECHANISM, session=False).crash(error)
+
+
+def _parsed(environ: Environ) -> Any:
+    """Return Werkzeug's request, once it was made and while it lives."""
+    return environ.get("werkzeug.request")
+
+
+def _data(request: Any) -> object:
+    """Return the body as far as the view has read it."""
+    kept = vars(request)
+    fields = kept.get("form")
+    if fields:
+        return body.form(fields.to_dict(flat=False))
+    raw = kept.get("_cached_data")
+    return body.shown(raw, request.content_type) if isinstance(raw, bytes) else None
+
+
+def _user() -> str | None:
+    """Return the id of the user whom Flask-Login has loaded; loads none."""
+    login = sys.modules.get("flask_login")
+    flask = sys.modules.get("flask")
+    if login is None or flask is None or not flask.has_request_context():
+        return None
+    if "_login_user" not in flask.g or not login.current_user.is_authenticated:
+        return None
+    return str(login.current_user.get_id())
