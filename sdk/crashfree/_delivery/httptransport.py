@@ -222,7 +222,7 @@ class HttpTransport:
         if self._closed:
             return True
         ticket = _Ticket(self._outbox.mark(), self._courier.failures)
-        if self._worker.is_current():
+        if self._worker.is_current() or self._idle(ticket):
             return self._finished(ticket)
         self._tickets.append(ticket)
         self._schedule()
@@ -279,6 +279,13 @@ class HttpTransport:
         """Send what earlier runs left on disk, soon. Starts the thread if there is something."""
         if self._spool is not None and self._spool.status().items:
             self._replay_soon(_REPLAY_AFTER_START)
+
+    def send_spooled(self) -> int:
+        """Send what waits on disk, now, in the calling thread; return how many left the disk.
+
+        For tools. Stops at the first one that cannot be sent.
+        """
+        return 0 if self._spool is None else self._spool.drain(self._send_stored)
 
     def forget(self) -> None:
         """Leave everything to the parent, in a forked child."""
@@ -351,6 +358,15 @@ class HttpTransport:
             left = deadline - self._clock.monotonic()
             if left <= 0 or not self._worker.flush(left):
                 return
+
+    def _idle(self, ticket: _Ticket) -> bool:
+        """Return whether there is nothing to do, and so no thread to be started for it."""
+        return (
+            self._outbox.reached(ticket.mark)
+            and not self._book.waiting
+            and self._flight is None
+            and not self._courier.report_due(0.0)
+        )
 
     def _finished(self, ticket: _Ticket) -> bool:
         if not self._outbox.reached(ticket.mark):

@@ -188,6 +188,8 @@ class Spool:
         Of more than fit by number only the last ones are written; the others count as evicted.
         Raises what building a payload raises.
         """
+        if not envelopes:
+            return []
         surplus = len(envelopes) - self._limits.max_items
         if not self._begin():
             return None
@@ -257,18 +259,11 @@ class Spool:
 
     def clear(self) -> int:
         """Remove all waiting envelopes, uncounted; return how many there were."""
-        return sum(disk.remove(entry.path) for entry in self._files())
+        return clear(self._directory)
 
     def status(self) -> SpoolStatus:
         """Return what waits."""
-        files = self._files()
-        return SpoolStatus(
-            self._directory,
-            len(files),
-            sum(_size(entry) for entry in files),
-            _milliseconds(files[0].name) / 1000 if files else None,
-            len(disk.directories(self._runs)),
-        )
+        return _status(self._directory)
 
     @property
     def max_items(self) -> int:
@@ -346,12 +341,7 @@ class Spool:
         return disk.move(path, os.path.join(self._directory, name))
 
     def _files(self) -> list[os.DirEntry[str]]:
-        return [
-            entry
-            for entry in disk.regular_files(self._directory)
-            if entry.name.endswith((SUFFIX, SUFFIX + WRITTEN_SUFFIX))
-            and _milliseconds(entry.name) >= 0
-        ]
+        return _envelopes(self._directory)
 
     def _waiting(self) -> list[os.DirEntry[str]]:
         return [entry for entry in self._files() if not entry.name.endswith(WRITTEN_SUFFIX)]
@@ -517,6 +507,17 @@ class _Written:
             self.path = self._plain
 
 
+def survey(directory: str | os.PathLike[str]) -> list[SpoolStatus]:
+    """Return what waits for each destination under a spool directory, whatever its DSN."""
+    top = os.path.join(os.path.abspath(os.fspath(directory)), "v1")
+    return [_status(os.path.join(top, name)) for name in disk.directories(top)]
+
+
+def clear(directory: str) -> int:
+    """Remove the envelopes that wait in one destination's directory; return their number."""
+    return sum(disk.remove(entry.path) for entry in _envelopes(directory))
+
+
 def destination(dsn: Dsn) -> str:
     """Return the directory name of a destination: 16 hex digits."""
     # FNV-1a, 64 bits: a name, no secret. hashlib would load OpenSSL at init, 5 to 15 ms.
@@ -543,6 +544,26 @@ def default_directory(variables: Mapping[str, str]) -> str | None:
 def has_aggregates(envelope: Envelope) -> bool:
     """Return whether a second copy of this envelope would count sessions twice."""
     return any(item.type == "sessions" for item in envelope.items)
+
+
+def _envelopes(directory: str) -> list[os.DirEntry[str]]:
+    """Return what waits in a destination's directory, oldest first."""
+    return [
+        entry
+        for entry in disk.regular_files(directory)
+        if entry.name.endswith((SUFFIX, SUFFIX + WRITTEN_SUFFIX)) and _milliseconds(entry.name) >= 0
+    ]
+
+
+def _status(directory: str) -> SpoolStatus:
+    files = _envelopes(directory)
+    return SpoolStatus(
+        directory,
+        len(files),
+        sum(_size(entry) for entry in files),
+        _milliseconds(files[0].name) / 1000 if files else None,
+        len(disk.directories(os.path.join(directory, "runs"))),
+    )
 
 
 def _read_id(path: str) -> str | None:
