@@ -32,6 +32,7 @@ FLOORS = {
     # 5 doors
     "crashfree.__main__": 5,
     "crashfree._cli": 5,
+    "crashfree._launch": 5,
     # 6 frameworks
     "crashfree_integrations": 6,
 }

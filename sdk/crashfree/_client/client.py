@@ -74,11 +74,14 @@ class Client:
         "closed",
         "counting",
         "integrations",
+        "provisional",
     )
     closed: bool
     """Whether `close` was called; everything else does nothing from then on."""
     counting: bool
     """Whether units were begun in this process, so that their counts go out by and by."""
+    provisional: bool
+    """Whether a launcher made it: replaced by the program's own in time, it leaves no session."""
     integrations: list[str]
     """Names of the integrations that are installed, in order."""
     _clock: Clock
@@ -115,6 +118,7 @@ class Client:
         self._application_mode = options.session_mode != "request"
         self.counting = False
         self.integrations = []
+        self.provisional = False
         self._on_the_way = deque()
 
     @property
@@ -218,6 +222,12 @@ class Client:
         done = parts.worker.close(self._left(deadline)) and done
         self._release()
         return done
+
+    def give_way(self) -> None:
+        """Close because another client takes over."""
+        if self.provisional:
+            self._parts.sessions.application.withdraw()
+        self.close()
 
     def abandon(self) -> None:
         """Close a client that never came into use, without a word to anybody."""

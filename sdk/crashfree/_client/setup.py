@@ -95,7 +95,7 @@ def _retire(old: Client, registry: Registry | None) -> None:
         return
     if registry is not None:
         registry.uninstall()
-    old.close()
+    old.give_way()
 
 
 @boundary(None)
