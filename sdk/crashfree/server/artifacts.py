@@ -334,13 +334,31 @@ def find_bundle(db: sqlite3.Connection, checksum: str) -> int | None:
 def add_bundle(
     db: sqlite3.Connection, manifest: Manifest, *, checksum: str, parts: Sequence[str], at: float
 ) -> int:
-    """Keep a bundle and return its number."""
-    cursor = db.execute(
-        "INSERT INTO bundles (checksum, bundle_id, size, file_count, date_created, date_modified)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (checksum, manifest.bundle_id, size_of(db, parts), len(manifest.entries), at, at),
-    )
-    bundle = int(cursor.lastrowid or 0)
+    """Keep a bundle and return its number.
+
+    An upload of the same files for another release or distribution is the same bundle: it takes
+    the place of the older bytes and keeps what they were for.
+    """
+    facts = (checksum, size_of(db, parts), len(manifest.entries), at)
+    known = db.execute(
+        "SELECT id FROM bundles WHERE bundle_id = ?", (manifest.bundle_id,)
+    ).fetchone()
+    if known is None:
+        cursor = db.execute(
+            "INSERT INTO bundles (checksum, size, file_count, date_modified, date_created,"
+            " bundle_id) VALUES (?, ?, ?, ?, ?, ?)",
+            (*facts, at, manifest.bundle_id),
+        )
+        bundle = int(cursor.lastrowid or 0)
+    else:
+        bundle = int(known[0])
+        db.execute(
+            "UPDATE bundles SET checksum = ?, size = ?, file_count = ?, date_modified = ?"
+            " WHERE id = ?",
+            (*facts, bundle),
+        )
+        db.execute("DELETE FROM bundle_parts WHERE bundle = ?", (bundle,))
+        db.execute("DELETE FROM bundle_files WHERE bundle = ?", (bundle,))
     db.executemany(
         "INSERT INTO bundle_parts (bundle, position, sha1) VALUES (?, ?, ?)",
         [(bundle, position, part) for position, part in enumerate(parts)],
@@ -497,6 +515,18 @@ def bundled_files(db: sqlite3.Connection, release_id: int) -> list[BundledFile]:
             (release_id,),
         )
     ]
+
+
+def delete_bundled(db: sqlite3.Connection, file: BundledFile) -> None:
+    """Take a file out of the list of its bundle."""
+    db.execute("DELETE FROM bundle_files WHERE bundle = ? AND path = ?", (file.bundle, file.path))
+
+
+def delete_all_files(db: sqlite3.Connection, release_id: int) -> None:
+    """Take all files from a release, those of bundles by taking the bundles from it."""
+    for file in files(db, release_id):
+        delete_file(db, file.id)
+    db.execute("DELETE FROM bundle_releases WHERE release_id = ?", (release_id,))
 
 
 def read_bundled(db: sqlite3.Connection, file: BundledFile) -> bytes:

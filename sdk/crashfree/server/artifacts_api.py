@@ -360,8 +360,20 @@ def delete_file(call: Call) -> Response:
         release = found_release(db, call)
         file = _found_file(db, call, release.id)
         if isinstance(file, BundledFile):
-            raise Problem(400, "The file belongs to an artifact bundle; delete that")
-        artifacts.delete_file(db, file.id)
+            artifacts.delete_bundled(db, file)
+        else:
+            artifacts.delete_file(db, file.id)
+        artifacts.sweep(db, before=call.now - artifacts.UNUSED_FOR)
+    return answer(None, 204)
+
+
+def delete_all_files(call: Call) -> Response:
+    """Delete all files of the release that `name` says."""
+    with call.store.write() as db:
+        release = releases.find(db, call.query.get("name", ""))
+        if release is None or call.project.id not in releases.project_ids(db, release.id):
+            raise Problem(404)
+        artifacts.delete_all_files(db, release.id)
         artifacts.sweep(db, before=call.now - artifacts.UNUSED_FOR)
     return answer(None, 204)
 
@@ -429,6 +441,7 @@ ROUTES: Final = [
             ),
         )
     ),
+    api(_PROJECT + "files/source-maps/", DELETE=delete_all_files),
     api(_PROJECT + "files/artifact-bundles/", GET=list_bundles, DELETE=delete_bundle),
 ]
 

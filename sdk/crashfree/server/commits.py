@@ -339,7 +339,9 @@ def store_range(
         [{"id": wanted.head, "repository": wanted.repository.name}] if commits is None else commits
     )
     stored = store_commits(db, release_id, given, at)
-    _set_head(db, release_id, wanted.repository.id, wanted.head, wanted.base, pending=pending)
+    # What was fetched knows the full id of a head that was named by tag or branch.
+    head = wanted.head if not commits else str(commits[0]["id"])
+    _set_head(db, release_id, wanted.repository.id, head, wanted.base, pending=pending)
     return stored
 
 
