@@ -75,11 +75,14 @@ class Client:
         "counting",
         "integrations",
         "provisional",
+        "sends_events",
     )
     closed: bool
     """Whether `close` was called; everything else does nothing from then on."""
     counting: bool
     """Whether units were begun in this process, so that their counts go out by and by."""
+    sends_events: bool
+    """False: sessions only; another SDK in this process reports the errors."""
     provisional: bool
     """Whether a launcher made it: replaced by the program's own in time, it leaves no session."""
     integrations: list[str]
@@ -119,6 +122,7 @@ class Client:
         self.counting = False
         self.integrations = []
         self.provisional = False
+        self.sends_events = True
         self._on_the_way = deque()
 
     @property
@@ -444,7 +448,7 @@ class Client:
         update = self._account(report, unit)
         for discard, quantity in report.discards:
             parts.discards.record(discard.reason, discard.category, quantity)
-        if report.item is None:
+        if report.item is None or not self.sends_events:
             if update is not None:
                 self._emit(update)
             return None

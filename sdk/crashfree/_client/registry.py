@@ -21,7 +21,7 @@ from crashfree._client.entrypoints import EntryPoint, entry_points
 from crashfree._client.unit import AnyUnit, begin_unit
 from crashfree._ground import log
 from crashfree.errors import IntegrationError
-from crashfree.types import Breadcrumb, EventProcessor, Hint, SessionMode
+from crashfree.types import Breadcrumb, EventProcessor, Hint, Mechanism, SessionMode
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -75,6 +75,10 @@ class Kit:
         """
         return begin_unit(self._client, mechanism, session=session)
 
+    def account(self, error: BaseException, *, mechanism: Mechanism) -> None:
+        """Count an error that another SDK reports for the session it happened in."""
+        _accounted(self._client, error, mechanism)
+
     def capture_unhandled(self, error: BaseException, *, mechanism: str) -> str | None:
         """Capture an error that nothing in the program caught; returns the event's id."""
         return _captured_unhandled(self._client, error, mechanism)
@@ -93,6 +97,16 @@ class Kit:
         """Let `processor` see every event of this client until the integration is removed."""
         self._client.add_processor(processor)
         self._undo.append(lambda: self._client.remove_processor(processor))
+
+    def sessions_only(self) -> None:
+        """Send no events while this integration is there: another SDK reports the errors."""
+        client = self._client
+        client.sends_events = False
+
+        def undo() -> None:
+            client.sends_events = True
+
+        self._undo.append(undo)
 
     def on_uninstall(self, undo: Callable[[], None]) -> None:
         """Call `undo` when the integration is removed, last registered first."""
@@ -131,6 +145,13 @@ class Kit:
         """Take back everything, last change first. Idempotent."""
         while self._undo:
             _undo_one(self._undo.pop())
+
+
+@guard.boundary(None)
+def _accounted(client: Client, error: BaseException, mechanism: Mechanism) -> None:
+    client.capture_exception(
+        error, mechanism=mechanism, scopes=current.scopes(), unit=current.unit()
+    )
 
 
 @guard.boundary(None)
