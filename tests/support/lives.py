@@ -61,7 +61,7 @@ class Lives:
         """Start once more, so that what the dead have left is told."""
         done = self.run(NEXT_START)
         assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
+        assert done.stderr == "", done.stderr
 
     @property
     def ups(self) -> list[Any]:

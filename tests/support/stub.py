@@ -185,6 +185,9 @@ class Stub:
             _reset(connection)
             return False
         body = reader.read(length)
+        if len(body) < length:
+            # The client died in the middle of it.
+            return False
         self.requests.append(
             Request(method, path, headers, _decompressed(body, headers), len(body), number)
         )
