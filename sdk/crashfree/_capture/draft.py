@@ -38,7 +38,7 @@ from crashfree._protocol import sdk
 from crashfree._protocol.timestamps import rfc3339
 from crashfree.types import Event, Level, Mechanism
 
-FIELDS: Final = frozenset(Event.__annotations__)
+FIELDS: Final = frozenset((*Event.__annotations__, "transaction_info"))
 """The keys of an event."""
 _TOUCHED: Final = frozenset(
     ("tags", "extra", "contexts", "user", "request", "level", "fingerprint", "_meta")

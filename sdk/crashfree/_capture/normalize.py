@@ -222,7 +222,9 @@ class Normalizer:
         if kind is str:
             text: str = value  # type: ignore[assignment]
             if len(text) > _LONGEST_RENDERING:
-                text = self.text(text, path)
+                length = len(text)
+                text = text[: _LONGEST_RENDERING - 3] + "..."
+                self.notes.shortened_text(path, length, _LONGEST_RENDERING)
             return repr(text)
         if kind is int:
             return foreign.integer_text(value)  # type: ignore[arg-type]

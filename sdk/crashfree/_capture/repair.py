@@ -32,6 +32,8 @@ from crashfree.release import Release
 from crashfree.types import JSON, Event, Level
 
 TAG_CHARACTERS: Final = 200
+USER_CHARACTERS: Final = 128
+EMAIL_CHARACTERS: Final = 75
 LOGGER_CHARACTERS: Final = 64
 TRANSACTION_CHARACTERS: Final = 200
 MAX_EXCEPTIONS: Final = 50
@@ -122,6 +124,10 @@ class Repairer:
     def transaction(self, value: object) -> JSON:
         return one_line(value, TRANSACTION_CHARACTERS) or None
 
+    def transaction_info(self, value: object) -> JSON:
+        source = plain.members(value).get("source")
+        return {"source": one_line(source, 32)} if type(source) is str and source else None
+
     def server_name(self, value: object) -> JSON:
         return one_line(value, TAG_CHARACTERS) or None
 
@@ -158,7 +164,7 @@ class Repairer:
         if params is not None:
             listed = params if type(params) in (list, tuple, dict) else [params]
             result["params"] = self._normalizer.value(listed, (path, "params"))
-        return result or None
+        return result if "message" in result or "formatted" in result else None
 
     def tags(self, value: object) -> JSON:
         result: dict[str, JSON] = {}
@@ -193,7 +199,7 @@ class Repairer:
     def user(self, value: object) -> JSON:
         entries = foreign.mapping(value)
         if entries is None:
-            return {"id": foreign.text_of(value)[:TAG_CHARACTERS]}
+            return {"id": one_line(value, USER_CHARACTERS)}
         result: dict[str, JSON] = {}
         more: dict[str, object] = {}
         path: Path = (None, "user")
@@ -201,7 +207,9 @@ class Repairer:
             if entry is None:
                 continue
             if key in _USER_TEXTS:
-                result[key] = self._normalizer.text(foreign.text_of(entry), (path, key))
+                text = one_line(entry, EMAIL_CHARACTERS if key == "email" else USER_CHARACTERS)
+                if text:
+                    result[key] = text
             elif key == "ip_address":
                 address = foreign.text_of(entry).strip()
                 if address in ("auto", "{{auto}}"):
@@ -285,11 +293,13 @@ class Repairer:
         return self._normalizer.bag(entries, (None, "sdk"))
 
     def exception(self, value: object) -> JSON:
-        listed = _listed(value) or [value]
+        listed = foreign.sequence(_listed(value))
+        if listed is None:
+            listed = [value]
         path: Path = ((None, "exception"), "values")
         values = [
             fixed
-            for index, entry in enumerate((foreign.sequence(listed) or [])[-MAX_EXCEPTIONS:])
+            for index, entry in enumerate(listed[-MAX_EXCEPTIONS:])
             if (fixed := self._exception_value(entry, (path, index))) is not None
         ]
         return {"values": values} if values else None
@@ -429,6 +439,7 @@ _REPAIRS: Final[dict[str, _Repair]] = {
     "level": Repairer.level,
     "logger": Repairer.logger,
     "transaction": Repairer.transaction,
+    "transaction_info": Repairer.transaction_info,
     "server_name": Repairer.server_name,
     "release": Repairer.release,
     "dist": Repairer.dist,

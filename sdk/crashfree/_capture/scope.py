@@ -164,8 +164,9 @@ class Scope:
 
     def set_level(self, level: Level | None) -> None:
         """Give the events this level; None: leave it to them."""
-        if level is not None and level not in LEVELS:
-            log.warning(f"set_level({level!r}) is ignored; levels are {', '.join(LEVELS)}")
+        if level is not None and (type(level) is not str or level not in LEVELS):
+            given = foreign.repr_of(level, 60)
+            log.warning(f"set_level({given}) is ignored; levels are {', '.join(LEVELS)}")
             return
         self.level = level
 
@@ -266,19 +267,19 @@ class Scope:
         Either `bytes` or the `path` of a file, which is read now. Refused, with a warning, over
         10 MiB and where it would bring the scope over 15 MiB.
         """
+        name = foreign.text_of(filename if filename is not None else path or "unnamed")
         data = _file_bytes(path) if bytes is None and path is not None else bytes
         if data is None:
-            log.warning(f"attachment {filename or path!r} is left out: there are no bytes")
+            log.warning(f"attachment {name!r} is left out: there are no bytes")
             return
         attached = sum(len(one["data"]) for one in self._attachments)
         if len(data) > limits.ATTACHMENT_BYTES or attached + len(data) > limits.ATTACHMENTS_BYTES:
             log.warning(
-                f"attachment {filename or path!r} of {len(data)} bytes is left out: one may have "
+                f"attachment {name!r} of {len(data)} bytes is left out: one may have "
                 f"{limits.ATTACHMENT_BYTES} bytes, all of a scope {limits.ATTACHMENTS_BYTES}"
             )
             return
-        name = filename or path or "unnamed"
-        attachment: Attachment = {"filename": foreign.text_of(name), "data": data}
+        attachment: Attachment = {"filename": name, "data": data}
         if content_type is not None:
             attachment["content_type"] = content_type
         self._attachments = (*self._attachments, attachment)
@@ -421,6 +422,8 @@ def apply(scope: Scope, event: Event) -> Event:
         event["fingerprint"] = scope.fingerprint
     if scope.transaction and not event.get("transaction"):
         event["transaction"] = scope.transaction
+        fields: dict[str, Any] = event  # type: ignore[assignment]
+        fields["transaction_info"] = {"source": scope.transaction_source or "custom"}
     if scope.request and not event.get("request"):
         event["request"] = dict(scope.request)
     crumbs = scope.breadcrumbs()

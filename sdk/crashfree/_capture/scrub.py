@@ -75,8 +75,14 @@ class Scrubber:
     def scrub(self, event: Event, notes: Notes) -> None:
         """Hide what is secret in an event, in place, with a note at each place."""
         walk = _Walk(self, notes)
-        for key in ("extra", "tags", "user", "request"):
+        for key in ("extra", "tags", "request"):
             walk.mapping(plain.members(event.get(key)), (None, key))
+        user = plain.members(event.get("user"))
+        # We never set it ourselves: who it is that was set here is meant to be known.
+        address = user.pop("ip_address", None)
+        walk.mapping(user, (None, "user"))
+        if address is not None:
+            user["ip_address"] = address
         for name, context in plain.members(event.get("contexts")).items():
             if name != "trace":
                 walk.mapping(plain.members(context), ((None, "contexts"), name))
@@ -217,21 +223,28 @@ def without_secrets(text: str, *, data: bool = False, query: bool = False) -> st
     if "=" in text and (query or "?" in text or "&" in text):
         clean = _without_parameters(clean, query)
     if len(text) > _SHORTEST_TOKEN + 6:
-        lowered = clean.lower()
+        lowered = _lowered(clean)
         if "bearer " in lowered or "authorization" in lowered:
             clean = _without_credentials(clean)
-            lowered = clean.lower()
+            lowered = _lowered(clean)
         if data and ("=" in text or ":" in text):
             for word in _TEXT_WORDS:
                 if word in lowered:
                     clean = _without_assignments(clean, word)
-                    lowered = clean.lower()
+                    lowered = _lowered(clean)
     return clean
 
 
 def _suspicious(text: str) -> bool:
     """Return whether a text needs a closer look; most do not."""
     return "=" in text or ":" in text or "earer " in text
+
+
+def _lowered(text: str) -> str:
+    """Return `text` in lower case, character by character in the same places."""
+    if text.isascii():
+        return text.lower()
+    return "".join(low if len(low := char.lower()) == 1 else char for char in text)
 
 
 def _without_userinfo(text: str) -> str:
@@ -242,7 +255,8 @@ def _without_userinfo(text: str) -> str:
         at = text.find("://", start)
         if at < 0:
             parts.append(text[start:])
-            return text if len(parts) == 1 else "".join(parts)
+            clean = "".join(parts)
+            return text if clean == text else clean
         authority = at + 3
         end = authority
         while end < len(text) and text[end] not in "/?#" and text[end] not in _ENDS_URL:
@@ -253,8 +267,6 @@ def _without_userinfo(text: str) -> str:
         else:
             parts += (text[start:authority], FILTERED, text[host:end])
         start = end
-        if host < 0 and start >= len(text):
-            return text if FILTERED not in "".join(parts) else "".join(parts)
 
 
 def _without_parameters(text: str, query: bool) -> str:
@@ -294,7 +306,7 @@ def _is_parameter(key: str) -> bool:
 
 def _without_credentials(text: str) -> str:
     """Replace what follows `Bearer` and, in an Authorization header, any other scheme."""
-    lowered = text.lower()
+    lowered = _lowered(text)
     header = "authorization" in lowered
     for scheme in _SCHEMES:
         if scheme != "bearer " and not header:
@@ -308,7 +320,7 @@ def _without_credentials(text: str) -> str:
             word = text[begin:end]
             if len(word) >= _SHORTEST_TOKEN and word != FILTERED and (header or not word.isalpha()):
                 text = text[:begin] + FILTERED + text[end:]
-                lowered = text.lower()
+                lowered = _lowered(text)
                 end = begin + len(FILTERED)
             start = lowered.find(scheme, end)
     return text
@@ -316,7 +328,7 @@ def _without_credentials(text: str) -> str:
 
 def _without_assignments(text: str, word: str) -> str:
     """Replace the value in `...word...='value'`, `"...word...": "value"` and `word=value`."""
-    lowered = text.lower()
+    lowered = _lowered(text)
     start = lowered.find(word)
     while start >= 0:
         at = start + len(word)
@@ -335,7 +347,7 @@ def _without_assignments(text: str, word: str) -> str:
             end = _end_of_value(text, at)
             if end > at and text[at:end].strip("\"'") not in ("", FILTERED, "None", "null"):
                 text = text[:at] + FILTERED + text[end:]
-                lowered = text.lower()
+                lowered = _lowered(text)
                 at += len(FILTERED)
         start = lowered.find(word, max(at, start + 1))
     return text
