@@ -63,15 +63,14 @@ class LocalServer:
         self._organization = organization
         self._clock = clock
         self._allow_remote = allow_remote
-        self._forward = forward
-        self._settings = dict(settings or {})
+        self._settings = {"forward": forward, **(settings or {})}
         self._running: Any = None
 
     def start(self) -> Self:
         """Start serving; returns when the server answers. A second call does nothing."""
         if self._running is None:
-            running = _load("crashfree.server.running")
-            settings = _load("crashfree.server.context").Settings
+            running = extra("crashfree.server.running")
+            settings = extra("crashfree.server.context").Settings
             try:
                 chosen = settings(organization=self._organization, **self._settings)
             except TypeError as error:
@@ -86,7 +85,6 @@ class LocalServer:
                     settings=chosen,
                     clock=self._clock,
                     allow_remote=self._allow_remote,
-                    forward=self._forward,
                 )
             )
         return self
@@ -162,8 +160,11 @@ class LocalServer:
         return self._running
 
 
-def _load(name: str) -> Any:
-    """Import a module that needs the extra; say so when it is missing."""
+def extra(name: str) -> Any:
+    """Import a module that needs the extra `server`.
+
+    Raises ConfigurationError with the command that installs it when it is missing.
+    """
     try:
         return import_module(name)
     except ModuleNotFoundError as error:

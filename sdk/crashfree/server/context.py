@@ -40,6 +40,8 @@ class Settings(NamedTuple):
     trust_proxy: bool = False
     """Whether `X-Forwarded-For` and `Forwarded` name the client."""
     keep_attachments: bool = False
+    forward: str | None = None
+    """The DSN of an upstream Sentry project that gets every envelope as well."""
     retention_days: int = 90
     max_events: int = 10_000
     """Per project; the oldest go first."""

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from crashfree.server import durations as sealed
 from crashfree.server import users
 from crashfree.server.health import Counts, Durations, UserCounts
 from crashfree.server.sessions import COLUMNS, KINDS, SessionRow, bucket_flags
@@ -308,18 +309,65 @@ def durations(
     group: Sequence[str] = (),
 ) -> dict[Cell, Durations]:
     """Return the durations of the sessions that ended well and told one."""
+    found: dict[Cell, Durations] = {}
+    for project in selection.projects:
+        mine = selection._replace(projects=(project,))
+        for number, (start, end) in enumerate(intervals.bounds):
+            first, last = -(-start // DAY_US), end // DAY_US - 1
+            if first > last:
+                _add_durations(db, mine, group, (start, end), number, found)
+                continue
+            stale = sealed.stale_days(db, project, first, last)
+            _add_durations(db, mine, group, (start, first * DAY_US), number, found)
+            _add_durations(db, mine, group, ((last + 1) * DAY_US, end), number, found)
+            for day in stale:
+                span = (day * DAY_US, (day + 1) * DAY_US)
+                _add_durations(db, mine, group, span, number, found)
+            _add_sealed(db, mine, group, (first, last), number, found, set(stale))
+    return found
+
+
+def _add_durations(
+    db: sqlite3.Connection,
+    selection: Selection,
+    group: Sequence[str],
+    span: tuple[int, int],
+    number: int,
+    found: dict[Cell, Durations],
+) -> None:
+    if span[0] >= span[1]:
+        return
     where, values = where_of(selection)
-    columns = "".join(f"{name}, " for name in group)
-    bucket = f"(started_us - {intervals.origin_us}) / {intervals.step_us}"
-    width = len(group)
-    found: dict[Cell, list[int]] = {}
-    for row in db.execute(
-        f"SELECT {columns}{bucket} AS bucket, duration_us FROM sessions WHERE {where}"
+    columns = "".join(f", {name}" for name in group)
+    numbers: dict[GroupKey, list[int]] = {}
+    for duration_us, *key in db.execute(
+        f"SELECT duration_us{columns} FROM sessions WHERE {where}"
         " AND started_us >= ? AND started_us < ? AND duration_us IS NOT NULL",
-        (*values, intervals.start_us, intervals.end_us),
+        (*values, *span),
     ):
-        found.setdefault((tuple(row[:width]), row[width]), []).append(row[width + 1])
-    return {cell: Durations.of(numbers) for cell, numbers in found.items()}
+        numbers.setdefault(tuple(key), []).append(duration_us)
+    for group_key, mine in numbers.items():
+        found.setdefault((group_key, number), Durations()).add(sorted(mine))
+
+
+def _add_sealed(
+    db: sqlite3.Connection,
+    selection: Selection,
+    group: Sequence[str],
+    days: tuple[int, int],
+    number: int,
+    found: dict[Cell, Durations],
+    stale: set[int],
+) -> None:
+    where, values = where_of(selection)
+    columns = "".join(f", {name}" for name in group)
+    for members, day, *key in db.execute(
+        f"SELECT members, slot{columns} FROM duration_days WHERE {where} AND slot BETWEEN ? AND ?",
+        (*values, *days),
+    ):
+        if day not in stale:
+            cell = (tuple(key), number)
+            found.setdefault(cell, Durations()).add(sealed.unpacked(members))
 
 
 def where_of(selection: Selection) -> tuple[str, list[int]]:

@@ -90,3 +90,5 @@ class Facts(NamedTuple):
     attachments: tuple[AttachmentFact, ...]
     documents: tuple[DocumentFact, ...]
     tallies: Mapping[TallyKey, int]
+    forwarded: bytes | None = None
+    """The envelope itself, where it is passed on."""

@@ -5,13 +5,16 @@ Pure; threads: any. Source: sessions.md sections 5.3 to 5.7, releases.md section
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Final, Literal, NamedTuple
 
 STATUSES: Final = ("healthy", "errored", "crashed", "abnormal", "unhandled")
 Status = Literal["healthy", "errored", "crashed", "abnormal", "unhandled"]
 Stage = Literal["low_adoption", "adopted", "replaced"]
 ADOPTED_SHARE: Final = 0.1
+_MERGED: Final = 20_000
 
 
 def share(part: int, whole: int) -> float | None:
@@ -116,35 +119,71 @@ class UserCounts(NamedTuple):
         return share(self.foreground_hang, self.seen)
 
 
-class Durations(NamedTuple):
-    """Durations in microseconds, sorted."""
+class Durations:
+    """Durations in microseconds, in parts that are sorted each; all answers in milliseconds.
 
-    sorted_us: tuple[int, ...]
+    Parts come as they are stored. Few numbers are merged; among many, the one of a given rank is
+    found by halving the range of values and counting in each part what lies below.
+    """
+
+    __slots__ = ("_parts", "count")
+    _parts: list[Sequence[int]]
+    count: int
+
+    def __init__(self) -> None:
+        self._parts = []
+        self.count = 0
 
     @classmethod
-    def of(cls, durations_us: Sequence[int]) -> Durations:
-        return cls(tuple(sorted(durations_us)))
+    def of(cls, durations_us: Iterable[int]) -> Durations:
+        """Take durations in any order."""
+        made = cls()
+        made.add(sorted(durations_us))
+        return made
+
+    def add(self, sorted_us: Sequence[int]) -> None:
+        """Add durations that are sorted."""
+        if sorted_us:
+            self._parts.append(sorted_us)
+            self.count += len(sorted_us)
 
     def quantile(self, share_below: float) -> float | None:
-        """Return a quantile in milliseconds, between two neighbours by linear interpolation."""
-        numbers = self.sorted_us
-        if not numbers:
+        """Return a quantile, between two neighbours by linear interpolation; None without any."""
+        if not self.count:
             return None
-        position = (len(numbers) - 1) * share_below
-        below = int(position)
-        above = min(below + 1, len(numbers) - 1)
-        return (numbers[below] + (numbers[above] - numbers[below]) * (position - below)) / 1000
+        position = (self.count - 1) * share_below
+        rank = int(position)
+        below = self._at(rank)
+        above = self._at(min(rank + 1, self.count - 1)) if position > rank else below
+        return (below + (above - below) * (position - rank)) / 1000
 
     @property
     def average(self) -> float | None:
-        """The mean in milliseconds."""
-        numbers = self.sorted_us
-        return sum(numbers) / len(numbers) / 1000 if numbers else None
+        """The mean."""
+        if not self.count:
+            return None
+        return sum(sum(part) for part in self._parts) / self.count / 1000
 
     @property
     def maximum(self) -> float | None:
-        """The longest, in milliseconds."""
-        return self.sorted_us[-1] / 1000 if self.sorted_us else None
+        """The longest."""
+        return max(part[-1] for part in self._parts) / 1000 if self.count else None
+
+    def _at(self, rank: int) -> int:
+        """Return the duration that `rank` others stand before."""
+        if len(self._parts) > 1 and self.count <= _MERGED:
+            self._parts = [sorted(chain.from_iterable(self._parts))]
+        if len(self._parts) == 1:
+            return self._parts[0][rank]
+        low = min(part[0] for part in self._parts)
+        high = max(part[-1] for part in self._parts)
+        while low < high:
+            middle = (low + high) // 2
+            if sum(bisect_right(part, middle) for part in self._parts) > rank:
+                high = middle
+            else:
+                low = middle + 1
+        return low
 
 
 def adoption(part: int, whole: int) -> float | None:

@@ -215,14 +215,16 @@ class Intake:
         )
         try:
             if len(raw) > _ON_A_THREAD:
-                return await run_in_threadpool(
-                    ingest.read, limited.envelope, sender, policy
-                ), limited
-            return ingest.read(limited.envelope, sender, policy), limited
+                facts = await run_in_threadpool(ingest.read, limited.envelope, sender, policy)
+            else:
+                facts = ingest.read(limited.envelope, sender, policy)
         except InvalidEvent as error:
             raise Refusal(400, "invalid event", causes=[str(error)]) from None
         except TooMany as error:
             raise Refusal(413, f"too large: {error}") from None
+        if self._context.settings.forward is not None:
+            facts = facts._replace(forwarded=envelope.encode(sent_at=envelope.sent_at))
+        return facts, limited
 
     def _admit(self, project_id: int, key: str) -> None:
         if not self._projects.accepts(project_id, key):

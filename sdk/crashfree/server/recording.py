@@ -26,6 +26,7 @@ from crashfree.server.sessions import (
 )
 
 HOUR_US: Final = 3_600_000_000
+DAY_US: Final = 86_400_000_000
 DAY: Final = 86_400
 _MOST_CACHED_USERS: Final = 50_000
 _MOST_CACHED_NAMES: Final = 4096
@@ -58,13 +59,25 @@ class Hooks(NamedTuple):
 class _Batch:
     """What one transaction will write into rows that several envelopes may touch."""
 
-    __slots__ = ("aggregates", "counts", "flags", "new_keys", "rows", "seen", "stale", "tallies")
+    __slots__ = (
+        "aggregates",
+        "counts",
+        "flags",
+        "new_keys",
+        "rows",
+        "seen",
+        "stale",
+        "tallies",
+        "unsealed",
+    )
     rows: dict[tuple[int, bytes], tuple[int, SessionRow]]
     """(project, sid) -> start and state; what was read or changed in this batch."""
     new_keys: list[tuple[bytes, int, int]]
     counts: dict[CountKey, list[int]]
     flags: dict[tuple[int, int, int, int, int], int]
     stale: set[CountKey]
+    unsealed: set[tuple[int, int]]
+    """(project, day) whose durations have changed."""
     aggregates: dict[tuple[int, int, int], dict[tuple[int, int], list[int]]]
     """(project, release, environment) -> (start, user) -> counts."""
     tallies: dict[tuple[int, int, str, str, str], int]
@@ -76,6 +89,7 @@ class _Batch:
         self.counts = {}
         self.flags = {}
         self.stale = set()
+        self.unsealed = set()
         self.aggregates = {}
         self.tallies = {}
         self.seen = {}
@@ -84,13 +98,23 @@ class _Batch:
 class Recorder:
     """Writes facts."""
 
-    __slots__ = ("_environments", "_hooks", "_last_seen", "_releases", "_secret", "_users")
+    __slots__ = (
+        "_environments",
+        "_hooks",
+        "_last_seen",
+        "_releases",
+        "_secret",
+        "_unsealed",
+        "_users",
+    )
     _secret: bytes
     _hooks: Hooks
     _releases: dict[tuple[int, str], int]
     _environments: dict[str, int]
     _users: dict[bytes, int]
     _last_seen: dict[tuple[int, int, int], float]
+    _unsealed: set[tuple[int, int]]
+    """Days that are known to be marked as stale."""
 
     def __init__(self, secret: bytes, hooks: Hooks) -> None:
         self._secret = secret
@@ -99,6 +123,11 @@ class Recorder:
         self._environments = {}
         self._users = {}
         self._last_seen = {}
+        self._unsealed = set()
+
+    def sealed(self, project_id: int, day: int) -> None:
+        """Take note that the durations of a day were packed: the next change must unseal it."""
+        self._unsealed.discard((project_id, day))
 
     def forget(self) -> None:
         """Drop the caches: after a rollback, or when rows were deleted."""
@@ -106,6 +135,7 @@ class Recorder:
         self._environments.clear()
         self._users.clear()
         self._last_seen.clear()
+        self._unsealed.clear()
 
     def record(self, db: sqlite3.Connection, envelopes: Iterable[Facts]) -> None:
         """Write a batch; the caller commits, or rolls back and calls `forget`."""
@@ -207,6 +237,11 @@ class Recorder:
             self._aggregates(db, batch, facts, aggregates)
         if facts.event is not None:
             self._event(db, batch, facts, facts.event, day)
+        if facts.forwarded is not None:
+            db.execute(
+                "INSERT INTO forwarding (project_id, received, body) VALUES (?, ?, ?)",
+                (facts.project_id, facts.received, facts.forwarded),
+            )
         for file in facts.attachments:
             db.execute(
                 "INSERT INTO attachments (project_id, event_id, name, content_type,"
@@ -251,6 +286,8 @@ class Recorder:
             batch.new_keys.append((fact.sid, project, fact.started_us))
             if not fact.init:
                 _tally(batch, project, day, ("sessions", "session", "missing_init"), 1)
+            if row.duration_us is not None:
+                batch.unsealed.add((project, fact.started_us // DAY_US))
             place = (project, fact.started_us // HOUR_US, release, environment)
             _count(batch, place, row.column, 1)
             _flag(batch, place, user, row.flags)
@@ -265,6 +302,8 @@ class Recorder:
         if row.announced and not before.announced:
             _tally(batch, project, day, ("sessions", "session", "missing_init"), -1)
         batch.rows[key] = (started_us, row)
+        if row.duration_us != before.duration_us:
+            batch.unsealed.add((project, started_us // DAY_US))
         place = (project, started_us // HOUR_US, row.release_id, row.environment_id)
         if row.column != before.column:
             _count(batch, place, before.column, -1)
@@ -406,6 +445,10 @@ class Recorder:
             )
         if batch.stale:
             db.executemany("INSERT OR IGNORE INTO user_stale VALUES (?, ?, ?, ?)", batch.stale)
+        fresh = batch.unsealed - self._unsealed
+        if fresh:
+            db.executemany("INSERT OR IGNORE INTO duration_stale VALUES (?, ?)", fresh)
+            self._unsealed |= fresh
         if batch.seen:
             self._flush_seen(db, batch.seen)
         if batch.tallies:

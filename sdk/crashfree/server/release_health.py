@@ -85,7 +85,7 @@ class ReleaseHealth(NamedTuple):
 
 
 NO_HEALTH: Final = ReleaseHealth(
-    Counts(), UserCounts(), Counts(), UserCounts(), 0, 0, Durations(()), False
+    Counts(), UserCounts(), Counts(), UserCounts(), 0, 0, Durations(), False
 )
 Key = tuple[int, int]
 """Project and release."""
@@ -143,7 +143,7 @@ def release_health(
             users_24h.get(cell, UserCounts()),
             projects.get(((project,), 0), Counts()).total,
             project_users.get(((project,), 0), UserCounts()).seen,
-            times.get(cell, Durations(())),
+            times.get(cell, Durations()),
             True,
         )
     return found

@@ -17,6 +17,7 @@ import asyncio
 import os
 import shutil
 import socket
+import sqlite3
 import tempfile
 import threading
 from collections.abc import Coroutine, Mapping
@@ -27,12 +28,14 @@ import uvicorn
 
 from crashfree._ground import ids
 from crashfree._ground.clock import SYSTEM_CLOCK, Clock
+from crashfree._protocol.dsn import Dsn
 from crashfree.errors import ConfigurationError
 from crashfree.server import catalog_hooks, catalog_schema, filters
 from crashfree.server.app import App, routes
 from crashfree.server.connection import Connections, protocol_class
 from crashfree.server.context import DEFAULT_PROJECT, Context, Settings
 from crashfree.server.faults import Faults
+from crashfree.server.forward import Forward
 from crashfree.server.projects import Projects
 from crashfree.server.projects_api import dsn_of, valid_slug
 from crashfree.server.recording import Hooks
@@ -59,8 +62,6 @@ class Wish(NamedTuple):
     settings: Settings = Settings()
     clock: Clock = SYSTEM_CLOCK
     allow_remote: bool = False
-    forward: str | None = None
-    """The DSN of a Sentry project that gets everything as well."""
 
 
 class Running:
@@ -75,6 +76,7 @@ class Running:
     _server: uvicorn.Server
     _thread: threading.Thread
     _upkeep: Upkeep
+    _forward: Forward | None
     _pid: int
 
     def __init__(self, wish: Wish) -> None:
@@ -88,11 +90,7 @@ class Running:
         listening: socket.socket | None = None
         try:
             listening = _listen(wish.host, wish.port)
-            self.store = Store(
-                path,
-                hooks=Hooks(catalog_hooks.event_stored, catalog_hooks.release_created),
-                catalog_migrations=catalog_schema.MIGRATIONS,
-            )
+            self.store = open_store(path)
         except BaseException:
             if listening is not None:
                 listening.close()
@@ -139,8 +137,15 @@ class Running:
                 backlog=_BACKLOG,
             )
         )
+        self._forward = (
+            Forward(self.store, Dsn.parse(wish.settings.forward), wish.clock)
+            if wish.settings.forward is not None
+            else None
+        )
         self._serve(listening)
         self._upkeep.start()
+        if self._forward is not None:
+            self._forward.start()
 
     def _make_projects(self, wish: Wish) -> None:
         with self.store.write() as db:
@@ -199,6 +204,8 @@ class Running:
         if os.getpid() != self._pid:
             return
         self._upkeep.stop()
+        if self._forward is not None:
+            self._forward.stop()
         self._server.should_exit = True
         self._thread.join(_STOP_WITHIN)
         if self._thread.is_alive():
@@ -241,7 +248,24 @@ async def _when_started(server: uvicorn.Server, up: threading.Event) -> None:
     up.set()
 
 
+def open_store(path: str) -> Store:
+    """Open a database, made and brought up to date as needed, with all that listens to it.
+
+    Raises ConfigurationError for a file that cannot be used.
+    """
+    try:
+        return Store(
+            path,
+            hooks=Hooks(catalog_hooks.event_stored, catalog_hooks.release_created),
+            catalog_migrations=catalog_schema.MIGRATIONS,
+        )
+    except (sqlite3.Error, ValueError) as error:
+        raise ConfigurationError(f"the database {path} cannot be used: {error}") from None
+
+
 def _check(wish: Wish) -> None:
+    if wish.settings.forward is not None:
+        Dsn.parse(wish.settings.forward)
     if wish.host not in _LOOPBACK and not wish.allow_remote:
         raise ConfigurationError(
             f"host {wish.host!r} can be reached by other machines; say so with allow_remote "

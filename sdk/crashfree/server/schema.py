@@ -235,7 +235,40 @@ CREATE TABLE user_sets (
 );
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_CATALOG + _EVENTS + _SESSIONS,)
+_DURATIONS: Final = """
+CREATE TABLE duration_days (
+    id INTEGER PRIMARY KEY,
+    project_id INTEGER NOT NULL,
+    slot INTEGER NOT NULL,
+    release_id INTEGER NOT NULL,
+    environment_id INTEGER NOT NULL,
+    members BLOB NOT NULL,
+    UNIQUE (project_id, slot, release_id, environment_id)
+);
+CREATE TABLE duration_stale (
+    project_id INTEGER NOT NULL,
+    slot INTEGER NOT NULL,
+    PRIMARY KEY (project_id, slot)
+) WITHOUT ROWID;
+INSERT INTO duration_stale
+    SELECT DISTINCT project_id, started_us / 86400000000 FROM sessions
+    WHERE duration_us IS NOT NULL;
+"""
+
+_FORWARDING: Final = """
+CREATE TABLE forwarding (
+    id INTEGER PRIMARY KEY,
+    project_id INTEGER NOT NULL,
+    received REAL NOT NULL,
+    body BLOB NOT NULL
+);
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (
+    _CATALOG + _EVENTS + _SESSIONS,
+    _DURATIONS,
+    _FORWARDING,
+)
 
 
 def migrate(db: sqlite3.Connection, *, catalog: Sequence[str] = ()) -> None:

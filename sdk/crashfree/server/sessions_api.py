@@ -21,6 +21,16 @@ from crashfree.server.endpoint import Call, Problem, answer, api, cursor_of, iso
 from crashfree.server.health import STATUSES, Counts, Durations, UserCounts
 from crashfree.server.releases_search import release_term
 from crashfree.server.selection import parse_terms, select
+from crashfree.server.sessions import (
+    ABNORM,
+    CRASH,
+    FOREGROUND_HANG,
+    HANG,
+    HURT,
+    KINDS,
+    SEEN,
+    UNHANDLE,
+)
 
 MICRO: Final = 1_000_000
 _COLUMNS: Final = {
@@ -39,7 +49,7 @@ class _Numbers(NamedTuple):
     durations: Durations
 
 
-_NOTHING: Final = _Numbers(Counts(), UserCounts(), Durations(()))
+_NOTHING: Final = _Numbers(Counts(), UserCounts(), Durations())
 
 
 class _Field(NamedTuple):
@@ -47,6 +57,8 @@ class _Field(NamedTuple):
 
     needs: str
     """`counts`, `users` or `durations`."""
+    kinds: int
+    """Which user sets."""
     value: Callable[[_Numbers], float | None]
     by_status: Callable[[_Numbers, str], float | None]
     """Its value when grouped by status."""
@@ -62,47 +74,49 @@ def _healthy_only(
     return lambda numbers, status: value(numbers) if status == "healthy" else None
 
 
-def _rate(needs: str, name: str) -> _Field:
-    return _Field(needs, lambda numbers: getattr(getattr(numbers, needs), name), _never)
+def _rate(needs: str, name: str, kinds: int = 0) -> _Field:
+    return _Field(needs, kinds, lambda numbers: getattr(getattr(numbers, needs), name), _never)
 
 
 def _quantile(share: float) -> _Field:
     def value(numbers: _Numbers) -> float | None:
         return numbers.durations.quantile(share)
 
-    return _Field("durations", value, _healthy_only(value))
+    return _Field("durations", 0, value, _healthy_only(value))
 
 
 def _duration(name: str) -> _Field:
     def value(numbers: _Numbers) -> float | None:
         return getattr(numbers.durations, name)  # type: ignore[no-any-return]
 
-    return _Field("durations", value, _healthy_only(value))
+    return _Field("durations", 0, value, _healthy_only(value))
 
 
 FIELDS: Final[Mapping[str, _Field]] = {
     "sum(session)": _Field(
         "counts",
+        0,
         lambda numbers: numbers.counts.total,
         lambda numbers, status: getattr(numbers.counts, status),
     ),
     "count_unique(user)": _Field(
         "users",
+        SEEN,
         lambda numbers: numbers.users.seen,
         lambda numbers, status: getattr(numbers.users, status),
     ),
     "crash_free_rate(session)": _rate("counts", "crash_free_rate"),
-    "crash_free_rate(user)": _rate("users", "crash_free_rate"),
+    "crash_free_rate(user)": _rate("users", "crash_free_rate", SEEN | CRASH),
     "crash_rate(session)": _rate("counts", "crash_rate"),
-    "crash_rate(user)": _rate("users", "crash_rate"),
+    "crash_rate(user)": _rate("users", "crash_rate", SEEN | CRASH),
     "unhandled_rate(session)": _rate("counts", "unhandled_rate"),
-    "unhandled_rate(user)": _rate("users", "unhandled_rate"),
+    "unhandled_rate(user)": _rate("users", "unhandled_rate", SEEN | CRASH | UNHANDLE),
     "errored_rate(session)": _rate("counts", "errored_rate"),
-    "errored_rate(user)": _rate("users", "errored_rate"),
+    "errored_rate(user)": _rate("users", "errored_rate", SEEN | HURT),
     "abnormal_rate(session)": _rate("counts", "abnormal_rate"),
-    "abnormal_rate(user)": _rate("users", "abnormal_rate"),
-    "anr_rate()": _rate("users", "anr_rate"),
-    "foreground_anr_rate()": _rate("users", "foreground_anr_rate"),
+    "abnormal_rate(user)": _rate("users", "abnormal_rate", SEEN | ABNORM),
+    "anr_rate()": _rate("users", "anr_rate", SEEN | HANG),
+    "foreground_anr_rate()": _rate("users", "foreground_anr_rate", SEEN | FOREGROUND_HANG),
     "avg(session.duration)": _duration("average"),
     "max(session.duration)": _duration("maximum"),
     "p50(session.duration)": _quantile(0.50),
@@ -159,6 +173,7 @@ class _Table:
         self._columns = [_COLUMNS[name] for name in self._names]
         self._by_status = _STATUS in groups
         self._needs = {FIELDS[field].needs for field in fields}
+        self._kinds = sum(KINDS) if self._by_status else _united(fields)
 
     def rows(self, intervals: Intervals, *, totals: bool, series: bool) -> list[dict[str, Any]]:
         """Return one row a group, and a status where they are grouped by it."""
@@ -199,7 +214,7 @@ class _Table:
         # Sessions always: they say which groups exist.
         counts = counting.session_counts(db, selection, intervals, columns)
         users = (
-            counting.user_counts(db, selection, intervals, columns)
+            counting.user_counts(db, selection, intervals, columns, kinds=self._kinds)
             if "users" in self._needs
             else {}
         )
@@ -209,7 +224,7 @@ class _Table:
             else {}
         )
         return {
-            cell: _Numbers(found, users.get(cell, UserCounts()), durations.get(cell, Durations(())))
+            cell: _Numbers(found, users.get(cell, UserCounts()), durations.get(cell, Durations()))
             for cell, found in counts.items()
         }
 
@@ -225,6 +240,13 @@ class _Table:
             )
             labels[name] = names_of(self._db, table, column, ids)
         return labels
+
+
+def _united(fields: Sequence[str]) -> int:
+    kinds = 0
+    for field in fields:
+        kinds |= FIELDS[field].kinds
+    return kinds
 
 
 def names_of(db: sqlite3.Connection, table: str, column: str, ids: Sequence[int]) -> dict[int, str]:

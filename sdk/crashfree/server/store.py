@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Protocol
 
 from crashfree._ground import ids, json
-from crashfree.server import schema, users
+from crashfree.server import durations, schema, users
 from crashfree.server.facts import Facts
 from crashfree.server.recording import Hooks, Recorder
 
@@ -337,6 +337,19 @@ class Store:
             if not moved:
                 break
         return folded
+
+    def seal_durations(self, *, before_day: int) -> int:
+        """Pack the durations of the stale days before `before_day`; return how many days."""
+        with self.read() as db:
+            stale = db.execute(
+                "SELECT project_id, slot FROM duration_stale WHERE slot < ?", (before_day,)
+            ).fetchall()
+        for project, day in stale:
+            with self.write() as db:
+                durations.seal(db, project, day)
+                # Still under the lock: a change that comes after this must mark the day again.
+                self.recorder.sealed(project, day)
+        return len(stale)
 
     def checkpoint(self, *, largest_log: int = 64 * 1024 * 1024) -> None:
         """Move the write-ahead log into the database.

@@ -81,6 +81,7 @@ class Upkeep:
             self._hour = hour
             with self._store.write() as db:
                 refresh_stages(db, now=now)
+            self._store.seal_durations(before_day=int(now // _DAY))
             forget_keys(self._store, before=now - KEYS_KEPT_DAYS * _DAY)
             prune(
                 self._store,
@@ -139,6 +140,8 @@ def prune(store: Store, *, before: float, max_events: int | None = None) -> dict
             ("aggregates", "started_us", edge_us),
             ("counts_hour", "slot", hour),
             ("counts_day", "slot", hour // 24),
+            ("duration_days", "slot", hour // 24),
+            ("duration_stale", "slot", hour // 24),
             ("user_recent", "slot", hour),
             ("user_stale", "slot", hour),
             ("events", "timestamp", before),
@@ -160,6 +163,7 @@ _KEYS: Final = {
     "aggregates": "project_id, started_us, release_id, environment_id, user_id",
     "counts_hour": "project_id, slot, release_id, environment_id",
     "counts_day": "project_id, slot, release_id, environment_id",
+    "duration_stale": "project_id, slot",
     "user_recent": "project_id, slot, release_id, environment_id, user_id",
     "user_stale": "project_id, slot, release_id, environment_id",
     "tallies": "project_id, day, what, category, reason",

@@ -250,6 +250,8 @@ class _World:
                 server.store.fold_users(at_least=1, step=37)
             if dice.random() < 0.05:
                 server.store.settle_users()
+            if dice.random() < 0.05:
+                server.store.seal_durations(before_day=int(clock.time() // _DAY) + 1)
 
 
 @pytest.fixture(scope="module", params=[1, 2])
