@@ -119,7 +119,7 @@ def test_without_a_release_events_go_and_sessions_do_not_and_one_warning_says_so
         """
         import crashfree
         for _ in range(2):
-            crashfree.init(release="")
+            crashfree.init()
         crashfree.capture_message("still here")
         """,
         env=env(stub, tmp_path),

@@ -22,6 +22,7 @@ class _Running:
     """The registry of the client in the slot; state of the process, like the slot itself."""
 
     registry: Registry | None = None
+    said_no_release: bool = False
 
 
 def start(
@@ -148,12 +149,14 @@ def _named(environ: Mapping[str, str]) -> list[str]:
 
 def _explain(client: Client) -> None:
     options = client.options
-    if options.release is None and options.dsn and options.auto_session_tracking:
+    # `release=""` says it on purpose.
+    wanted = options.release_source != "argument" and options.auto_session_tracking
+    if options.release is None and options.dsn and wanted and not _Running.said_no_release:
+        _Running.said_no_release = True
         asked = ", ".join(attempt.source for attempt in options.release_tried) or "nothing"
         log.warning(
             "no release was found, so sessions are off and events carry none; give one with "
-            f"crashfree.init(release='myapp@1.0.0') or set SENTRY_RELEASE (asked: {asked})",
-            key="no release",
+            f"crashfree.init(release='myapp@1.0.0') or set SENTRY_RELEASE (asked: {asked})"
         )
     if log.debugging():
         to = ", ".join(dsn.redacted() for dsn in options.dsn) or "nowhere (no DSN)"
