@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 REQUIRED = "This field is required."
@@ -263,13 +263,14 @@ class ListOf:
         self.nullable = nullable
 
     def read(self, value: Any) -> Any:
+        entries: Any = value
         if not isinstance(value, list):
             raise Invalid([f'Expected a list of items but got type "{_type_name(value)}".'])
-        if len(value) < self._least:  # pyright: ignore[reportUnknownArgumentType]
+        if len(entries) < self._least:
             raise Invalid(["This list may not be empty."])
         accepted: list[Any] = []
         errors: dict[str, Any] = {}
-        for index, entry in enumerate(value):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        for index, entry in enumerate(entries):
             try:
                 accepted.append(_read(self._entry, entry))
             except Invalid as refusal:
@@ -310,21 +311,22 @@ class Object:
         if not isinstance(value, Mapping):
             message = f"Invalid data. Expected a dictionary, but got {_type_name(value)}."
             raise Invalid({"non_field_errors": [message]})
+        given = cast("Mapping[str, Any]", value)
         accepted: dict[str, Any] = {}
         errors: dict[str, Any] = {}
         for name, field in self._fields.items():
-            if name not in value:
+            if name not in given:
                 if field.required:
                     errors[name] = [REQUIRED]
                 continue
             try:
-                accepted[name] = _read(field, value[name])
+                accepted[name] = _read(field, given[name])
             except Invalid as refusal:
                 errors[name] = refusal.errors
         if self._closed:
-            for name in value:  # pyright: ignore[reportUnknownVariableType]
+            for name in given:
                 if name not in self._fields:
-                    errors[str(name)] = ["Unknown field."]  # pyright: ignore[reportUnknownArgumentType]
+                    errors[name] = ["Unknown field."]
         if errors:
             raise Invalid(errors)
         return accepted
@@ -347,8 +349,8 @@ def described(field: Field) -> dict[str, Any]:
     found = field.schema()
     if not field.nullable or "type" not in found:
         return found
-    kinds = found["type"] if isinstance(found["type"], list) else [found["type"]]
-    return found | {"type": [*kinds, "null"]}
+    kinds: Any = found["type"]
+    return found | {"type": [*([kinds] if isinstance(kinds, str) else kinds), "null"]}
 
 
 def _read(field: Field, value: Any) -> Any:

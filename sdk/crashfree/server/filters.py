@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
+from crashfree.server.frames import as_mapping, as_text, exceptions, pairs
 from crashfree.server.globs import Glob, GlobSet
 from crashfree.server.useragents import DEFAULT_RULE, LEGACY_RULES, is_crawler, is_legacy
 
@@ -143,11 +144,11 @@ def lines(value: object) -> tuple[str, ...] | None:
     if isinstance(value, str):
         entries: Iterable[object] = value.splitlines()
     elif isinstance(value, (list, tuple)):
-        entries = value  # pyright: ignore[reportUnknownVariableType] -- each entry is checked below
+        entries = cast("Iterable[object]", value)
     else:
         return None
     found: list[str] = []
-    for entry in entries:  # pyright: ignore[reportUnknownVariableType]
+    for entry in entries:
         if not isinstance(entry, str):
             return None
         if entry.strip():
@@ -217,7 +218,7 @@ class Filters:
         """Return the filter that drops the event; None when it is wanted."""
         if self._blocks(client_ip):
             return "ip-address"
-        if self._releases.matches(_text(event.get("release"))):
+        if self._releases.matches(as_text(event.get("release"))):
             return "release-version"
         if self._messages and any(map(self._messages.matches, error_messages(event))):
             return "error-message"
@@ -235,11 +236,11 @@ class Filters:
         """
         if self._blocks(client_ip):
             return "ip-address"
-        if self._releases.matches(_text(attrs.get("release"))):
+        if self._releases.matches(as_text(attrs.get("release"))):
             return "release-version"
         if self.settings.localhost and attrs.get("ip_address") in _LOOPBACK:
             return "localhost"
-        own = _text(attrs.get("user_agent"))
+        own = as_text(attrs.get("user_agent"))
         return self._by_user_agent(user_agent if own is None else own)
 
     def _by_user_agent(self, user_agent: str | None) -> FilterReason | None:
@@ -309,7 +310,7 @@ class FilterSummary:
     sessions: bool
     note: str
     settings: Any
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int]
     """Items dropped, by data category."""
 
     def to_json(self) -> dict[str, Any]:
@@ -351,70 +352,49 @@ def summaries(
 
 def error_messages(event: Mapping[str, Any]) -> list[str]:
     """Return the texts that the message filter compares."""
-    found: list[str] = []
-    message = _message(event)
-    if message:
-        found.append(message)
-    exception = event.get("exception")
-    values: object = exception.get("values") if isinstance(exception, Mapping) else exception
-    if isinstance(values, list):
-        for value in values:  # pyright: ignore[reportUnknownVariableType]
-            if isinstance(value, Mapping):
-                parts = (_text(value.get("type")), _text(value.get("value")))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-                text = ": ".join(part for part in parts if part)
-                if text:
-                    found.append(text)
+    found = [message] if (message := _message(event)) else []
+    for value in exceptions(event):
+        parts = (as_text(value.get("type")), as_text(value.get("value")))
+        text = ": ".join(part for part in parts if part)
+        if text:
+            found.append(text)
     return found
 
 
 def _message(event: Mapping[str, Any]) -> str | None:
-    logentry = event.get("logentry")
-    if isinstance(logentry, Mapping):
-        for name in ("formatted", "message"):
-            text = _text(logentry.get(name))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-            if text:
-                return text
-    message = event.get("message")
-    if isinstance(message, Mapping):
-        message = message.get("formatted") or message.get("message")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return _text(message)  # pyright: ignore[reportUnknownArgumentType]
+    logentry, message = as_mapping(event.get("logentry")), event.get("message")
+    nested = as_mapping(message)
+    for text in (
+        logentry.get("formatted"),
+        logentry.get("message"),
+        message,
+        nested.get("formatted"),
+        nested.get("message"),
+    ):
+        if isinstance(text, str) and text:
+            return text
+    return None
 
 
 def event_user_agent(event: Mapping[str, Any]) -> str | None:
     """Return the visitor's user agent: the first such header of the event's own request."""
-    request = event.get("request")
-    if not isinstance(request, Mapping):
-        return None
-    headers: Any = request.get("headers")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    pairs: Iterable[Any] = ()
-    if isinstance(headers, Mapping):
-        pairs = headers.items()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    elif isinstance(headers, list):
-        pairs = headers  # pyright: ignore[reportUnknownVariableType]
-    for pair in pairs:
-        if isinstance(pair, (list, tuple)) and len(pair) == 2:  # pyright: ignore[reportUnknownArgumentType]
-            name, value = pair  # pyright: ignore[reportUnknownVariableType]
-            if isinstance(name, str) and name.lower() == "user-agent":
-                return _text(value)  # pyright: ignore[reportUnknownArgumentType]
+    headers = as_mapping(event.get("request")).get("headers")
+    for name, value in pairs(headers):
+        if name.lower() == "user-agent":
+            return as_text(value)
     return None
 
 
 def _event_is_local(event: Mapping[str, Any]) -> bool:
-    user = event.get("user")
-    if isinstance(user, Mapping) and user.get("ip_address") in _LOOPBACK:  # pyright: ignore[reportUnknownMemberType]
+    if as_mapping(event.get("user")).get("ip_address") in _LOOPBACK:
         return True
-    request = event.get("request")
-    url = request.get("url") if isinstance(request, Mapping) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    if not isinstance(url, str):
+    url = as_text(as_mapping(event.get("request")).get("url"))
+    if url is None:
         return False
     try:
         return urlsplit(url).hostname in _LOCAL_HOSTS
     except ValueError:
         return False
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:

@@ -8,19 +8,20 @@ Pure; any thread. Source: releases.md section 6.3 (step 2).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final, cast
 
-_MOST_FRAMES = 500
+_MOST_FRAMES: Final = 500
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:
     """Return the object, or an empty one."""
-    return value if isinstance(value, Mapping) else {}  # pyright: ignore[reportUnknownVariableType]
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def as_list(value: object) -> list[Any]:
     """Return the list, or an empty one."""
-    return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]
+    found: Any = value
+    return found if isinstance(value, list) else []
 
 
 def as_text(value: object) -> str | None:
@@ -28,11 +29,24 @@ def as_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def pairs(value: object) -> list[tuple[str, Any]]:
+    """Return names and values of an object, or of a list of pairs; headers and tags are both."""
+    named = as_mapping(value)
+    if named:
+        return [(str(name), entry) for name, entry in named.items()]
+    listed = (as_list(pair) for pair in as_list(value))
+    return [(pair[0], pair[1]) for pair in listed if len(pair) == 2 and isinstance(pair[0], str)]
+
+
 def interface_values(event: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     """Return the entries of `exception` or `threads`, in either of the two forms they come in."""
     found = event.get(name)
-    values = found if isinstance(found, list) else as_list(as_mapping(found).get("values"))
-    return [as_mapping(value) for value in values if isinstance(value, Mapping)]
+    return _mappings(as_list(found) or as_list(as_mapping(found).get("values")))
+
+
+def _mappings(values: list[Any]) -> list[Mapping[str, Any]]:
+    found = (as_mapping(value) for value in values)
+    return [value for value in found if value]
 
 
 def exceptions(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -42,8 +56,7 @@ def exceptions(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def frames_of(stacktrace: object) -> list[Mapping[str, Any]]:
     """Return the frames of a stack trace, oldest call first."""
-    found = as_list(as_mapping(stacktrace).get("frames"))
-    return [as_mapping(frame) for frame in found[-_MOST_FRAMES:] if isinstance(frame, Mapping)]
+    return _mappings(as_list(as_mapping(stacktrace).get("frames"))[-_MOST_FRAMES:])
 
 
 def event_frames(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:

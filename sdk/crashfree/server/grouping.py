@@ -62,7 +62,7 @@ class Group(NamedTuple):
 def group(event: Mapping[str, Any]) -> Group:
     """Return the group of an event."""
     errors = exceptions(event)
-    main = errors[-1] if errors else {}
+    main: Mapping[str, Any] = errors[-1] if errors else {}
     kind = (as_text(main.get("type")) or "")[:_MOST_TEXT]
     value = (as_text(main.get("value")) or "")[:_MOST_TEXT]
     metadata: dict[str, Any]

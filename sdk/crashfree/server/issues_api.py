@@ -400,7 +400,7 @@ def _latest_payload(db: sqlite3.Connection, issue_id: int) -> Mapping[str, Any] 
 def _event_json(row: Sequence[Any], *, full: bool) -> dict[str, Any]:
     payload = _payload(row[11])
     errors = exceptions(payload)
-    main = errors[-1] if errors else {}
+    main: Mapping[str, Any] = errors[-1] if errors else {}
     message = as_text(payload.get("message")) or as_text(
         as_mapping(payload.get("logentry")).get("formatted")
     )

@@ -25,6 +25,7 @@ from crashfree._ground.http import HttpClient
 from crashfree.errors import Unreachable
 from crashfree.server.endpoint import iso
 from crashfree.server.fields import Flag, Object, Text, Url
+from crashfree.server.frames import as_mapping
 from crashfree.server.store import Store
 
 SETTINGS_NAME: Final = "outbox"
@@ -151,8 +152,8 @@ def _claim(store: Store) -> list[_Row]:
 def _deliver(store: Store, row: _Row, given: dict[str, Any], client: HttpClient) -> str | None:
     """Send one letter every way; return what failed."""
     faults: list[str] = []
-    sender = (given["smtp"] or {}).get("sender") or "crashfree@localhost"
-    message = _message(row, sender)
+    sender = as_mapping(given["smtp"]).get("sender") or "crashfree@localhost"
+    message = _message(row, str(sender))
     try:
         _write(directory(store), row, message)
     except OSError as error:

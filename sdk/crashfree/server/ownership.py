@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from crashfree.server.frames import (
-    as_list,
     as_mapping,
     as_text,
     event_frames,
+    pairs,
     paths,
 )
 from crashfree.server.globs import Glob
@@ -236,12 +236,7 @@ def _tag_matcher(name: str, pattern: str) -> _Matcher:
 
 def event_tags(event: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the tags of an event, which come as an object or as pairs."""
-    tags = event.get("tags")
-    if isinstance(tags, Mapping):
-        pairs = list(as_mapping(tags).items())
-    else:
-        pairs = [tuple(pair) for pair in as_list(tags) if isinstance(pair, list) and len(pair) == 2]  # pyright: ignore[reportUnknownArgumentType]
-    return [(str(name), str(value)) for name, value in pairs if value is not None]
+    return [(name, str(value)) for name, value in pairs(event.get("tags")) if value is not None]
 
 
 def _code_owners_matcher(pattern: str) -> _Matcher:
