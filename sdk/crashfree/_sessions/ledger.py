@@ -24,7 +24,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
@@ -79,15 +79,18 @@ class Store(Protocol):
 class Memory:
     """Records in a `Tally`: right as long as the process ends by itself."""
 
-    __slots__ = ("_records", "users", "write")
+    __slots__ = ("_records", "users")
     users: Users
-    write: Append
     _records: Tally[bytes]
 
     def __init__(self) -> None:
         self.users = Users()
         self._records = Tally()
-        self.write = self._records.add
+
+    @property
+    def write(self) -> Append:
+        """How to append a record."""
+        return self._records.add
 
     def turn_over(self, counts: Counts) -> None:
         """There is always room."""
@@ -272,7 +275,7 @@ class Ledger:
             self._store.commit(counts)
 
     @contextmanager
-    def _at_the_books(self, patience: float) -> Iterator[bool]:
+    def _at_the_books(self, patience: float) -> Generator[bool, None, None]:
         """Be the only one at the books; yields False when that cannot be had."""
         thread = threading.get_ident()
         # A signal handler on top of ourselves would wait for nothing.

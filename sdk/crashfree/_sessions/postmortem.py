@@ -251,8 +251,9 @@ def _event(dump: FaultDump, record: RunRecord | None, ending: Ending, now: float
     if record is not None:
         event.update(record.defaults)
         for key in ("release", "environment"):
-            if key in record.attributes:
-                event.setdefault(key, record.attributes[key])
+            value_of = record.attributes.get(key)
+            if value_of is not None:
+                event.setdefault(key, value_of)
     event |= {
         "event_id": ids.event_id(),
         "timestamp": now if ending.at is None else ending.at,
