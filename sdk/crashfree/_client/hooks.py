@@ -1,96 +1,121 @@
 """The interpreter's hooks: what leaves the program, a thread or a finalizer uncaught.
 
 Three of them, each put in front of what was there. The previous hook always runs, with what it
-would have got; an exception is never swallowed or replaced. Installed once per process; the hook
-asks for the client of the moment, and is left inert where it cannot be taken out because somebody
-else was put in front of it.
+would have got; an exception is never swallowed or replaced. They ask for the client of the moment,
+and fall silent where they cannot be taken out because somebody else was put in front of them.
 
-State: the previous hooks. Threads: install and uninstall on the thread of `init` and `close`; the
-hooks run where the error is. Interactive shells are left alone: they are their user's, and every
-typing error in them is uncaught. Source: sessions.md section 3.6.
+State: the layers that are in place. Threads: install and uninstall on the thread of `init` and
+`close`; the hooks run where the error is. Interactive shells are left alone: they are their user's,
+and every typing error in them is uncaught. Source: sessions.md section 3.6.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from crashfree._client import current, guard
 from crashfree._client.client import Client
 
 
-class _Previous:
-    """What our hooks stand in front of; None while they are not installed."""
+class _Layer:
+    """One hook of ours and what it stands in front of."""
 
-    excepthook: Any = None
-    threading_excepthook: Any = None
-    unraisablehook: Any = None
+    __slots__ = ("active", "owner", "previous", "slot")
+    owner: ModuleType
+    slot: str
+    previous: Any
+    active: bool
+
+    def __init__(self, owner: ModuleType, slot: str) -> None:
+        self.owner = owner
+        self.slot = slot
+        self.previous = getattr(owner, slot)
+        self.active = True
+        setattr(owner, slot, self)
+
+    def on_top(self) -> bool:
+        """Return whether nobody was put in front of it since."""
+        return getattr(self.owner, self.slot) is self
+
+    def remove(self) -> None:
+        """Take it out, or fall silent where somebody else's hook calls it."""
+        self.active = False
+        if self.on_top():
+            setattr(self.owner, self.slot, self.previous)
 
 
-_previous = _Previous()
+class _ExceptHook(_Layer):
+    __slots__ = ()
+
+    def __call__(
+        self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if self.active:
+                _capture(error, "excepthook")
+        finally:
+            self.previous(kind, error, traceback)
+
+
+class _ThreadHook(_Layer):
+    __slots__ = ()
+
+    def __call__(self, arguments: threading.ExceptHookArgs) -> None:
+        try:
+            if self.active and arguments.exc_value is not None:
+                _capture(arguments.exc_value, "threading")
+        finally:
+            self.previous(arguments)
+
+
+class _UnraisableHook(_Layer):
+    __slots__ = ()
+
+    def __call__(self, arguments: Any) -> None:
+        try:
+            if self.active and arguments.exc_value is not None and not sys.is_finalizing():
+                _capture(arguments.exc_value, "unraisablehook")
+        finally:
+            self.previous(arguments)
+
+
+_layers: list[_Layer] = []
 
 
 def install(client: Client) -> None:
-    """Put the three hooks in front of what is there. Idempotent."""
-    if _previous.excepthook is None and not interactive():
-        _previous.excepthook = sys.excepthook
-        sys.excepthook = _excepthook
-    if _previous.threading_excepthook is None:
-        _previous.threading_excepthook = threading.excepthook
-        threading.excepthook = _threading_excepthook
-    if _previous.unraisablehook is None:
-        _previous.unraisablehook = sys.unraisablehook
-        sys.unraisablehook = _unraisablehook
+    """Put the three hooks in front of what is there. Idempotent.
+
+    One that somebody was put in front of falls silent, and a new one takes its place: whether it
+    is still called nobody can tell.
+    """
+    if len(_layers) == len(_wanted()) and all(layer.on_top() for layer in _layers):
+        return
+    uninstall()
+    _layers.extend(kind(owner, slot) for kind, owner, slot in _wanted())
 
 
 def uninstall() -> None:
-    """Take out those hooks that still stand in front; the others fall silent with the client."""
-    if sys.excepthook is _excepthook:
-        sys.excepthook, _previous.excepthook = _previous.excepthook, None
-    if threading.excepthook is _threading_excepthook:
-        threading.excepthook, _previous.threading_excepthook = _previous.threading_excepthook, None
-    if sys.unraisablehook is _unraisablehook:
-        sys.unraisablehook, _previous.unraisablehook = _previous.unraisablehook, None
+    """Take the hooks out again. Idempotent."""
+    while _layers:
+        _layers.pop().remove()
 
 
 def interactive() -> bool:
     """Return whether a person types into this interpreter."""
     # sys.ps1 exists in `python` and `python -i`; IPython and Jupyter have a shell of their own.
-    return hasattr(sys, "ps1") or bool(sys.flags.interactive) or "get_ipython" in _builtins()
+    builtins = vars(sys.modules["builtins"])
+    return hasattr(sys, "ps1") or bool(sys.flags.interactive) or "get_ipython" in builtins
 
 
-def _builtins() -> Any:
-    return vars(sys.modules["builtins"])
-
-
-def _excepthook(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    try:
-        _capture(error, "excepthook")
-    finally:
-        previous = _previous.excepthook or sys.__excepthook__
-        previous(kind, error, traceback)
-
-
-def _threading_excepthook(arguments: threading.ExceptHookArgs) -> None:
-    try:
-        if arguments.exc_value is not None:
-            _capture(arguments.exc_value, "threading")
-    finally:
-        previous = _previous.threading_excepthook or threading.__excepthook__
-        previous(arguments)
-
-
-def _unraisablehook(arguments: Any) -> None:
-    try:
-        if arguments.exc_value is not None and not sys.is_finalizing():
-            _capture(arguments.exc_value, "unraisablehook")
-    finally:
-        previous = _previous.unraisablehook or sys.__unraisablehook__
-        previous(arguments)
+def _wanted() -> list[tuple[type[_Layer], ModuleType, str]]:
+    others: list[tuple[type[_Layer], ModuleType, str]] = [
+        (_ThreadHook, threading, "excepthook"),
+        (_UnraisableHook, sys, "unraisablehook"),
+    ]
+    return others if interactive() else [(_ExceptHook, sys, "excepthook"), *others]
 
 
 @guard.boundary(None)
