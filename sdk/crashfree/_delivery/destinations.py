@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from crashfree._delivery.httptransport import HttpTransport
 from crashfree._delivery.statistics import Statistics, combined
 from crashfree._delivery.transport import ForkAware, Reporting, Transport
 from crashfree._ground import log
@@ -31,6 +32,10 @@ class FanOutTransport:
     def __init__(self, transports: Sequence[Transport], *, clock: Clock) -> None:
         self.transports = tuple(transports)
         self._clock = clock
+        if len(self.transports) > 1:
+            for transport in self.transports:
+                if isinstance(transport, HttpTransport):
+                    transport.step_aside()
 
     def submit(self, envelope: Envelope) -> bool:
         """Return True when at least one took it."""

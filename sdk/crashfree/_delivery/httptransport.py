@@ -95,7 +95,9 @@ class HttpTransport:
     """Sends envelopes to a DSN."""
 
     __slots__ = (
+        "_aside",
         "_book",
+        "_busy_aside",
         "_clock",
         "_closed",
         "_courier",
@@ -107,6 +109,7 @@ class HttpTransport:
         "_kept_lock",
         "_kept_version",
         "_limits",
+        "_more",
         "_outbox",
         "_pid",
         "_refusing",
@@ -135,6 +138,9 @@ class HttpTransport:
     _refusing: bool
     _closed: bool
     _scheduled: bool
+    _aside: bool
+    _busy_aside: bool
+    _more: bool
     _tickets: deque[_Ticket]
     _hands: dict[object, None]
     _timer: Timer | None
@@ -179,6 +185,7 @@ class HttpTransport:
         self._book = SessionBook(clock=clock, on_loss=self._lose_sessions)
         self._refusing = False
         self._closed = False
+        self._aside = False
         self._sessions_accepted = False
         self._sessions_refused = False
         self._strikes = 0
@@ -287,6 +294,14 @@ class HttpTransport:
         """
         return 0 if self._spool is None else self._spool.drain(self._send_stored)
 
+    def step_aside(self) -> None:
+        """Share the worker with other transports: a server that hangs must not hold them up.
+
+        From here on the requests are made by a short-lived thread of its own, whenever there is
+        something to send. Call it before the first envelope.
+        """
+        self._aside = True
+
     def forget(self) -> None:
         """Leave everything to the parent, in a forked child."""
         self._outbox.forget()
@@ -303,6 +318,8 @@ class HttpTransport:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._scheduled = False
+        self._busy_aside = False
+        self._more = False
         self._tickets = deque()
         self._hands = {}
         self._timer = None
@@ -317,7 +334,7 @@ class HttpTransport:
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            if not self._worker.submit(self._pump):
+            if not self._worker.submit(self._pump_aside if self._aside else self._pump):
                 self._scheduled = False
 
     def _wake_at(self, deadline: float) -> None:
@@ -378,17 +395,47 @@ class HttpTransport:
     def _pump(self) -> None:
         """Do one thing that is to be done, and come back while there is more."""
         self._scheduled = False
-        if self._closed:
+        if self._turn():
+            self._schedule()
+
+    def _pump_aside(self) -> None:
+        """Let a thread of its own do all that is to be done, if it is not at it already."""
+        self._scheduled = False
+        # Invariant: said before it is asked whether that thread runs, and that thread stops
+        # running before it asks whether something was said.
+        self._more = True
+        if self._busy_aside:
             return
+        self._busy_aside = True
+        if not self._worker.hire(self._stay_aside):
+            self._busy_aside = False
+            self._pump()
+
+    def _stay_aside(self) -> None:
+        try:
+            while self._more:
+                self._more = False
+                while self._turn():
+                    pass
+        finally:
+            self._busy_aside = False
+            if self._more:
+                self._schedule()
+
+    def _turn(self) -> bool:
+        """Do one thing; return whether there may be more."""
+        if self._closed:
+            return False
         for ticket in self._tickets.copy():
             if self._outbox.reached(ticket.mark):
                 self._complete(ticket)
         if self._advance():
-            self._schedule()
-        elif self._tickets and not self._hands:
+            return True
+        if not self._hands:
             # What is left of the outbox waits for the network, which those who flush need not.
             for ticket in self._tickets.copy():
                 self._complete(ticket)
+        return False
 
     def _complete(self, ticket: _Ticket) -> None:
         for _ in range(_MOST_PASSES):

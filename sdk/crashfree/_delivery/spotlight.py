@@ -68,6 +68,7 @@ class SpotlightTransport:
         self.flush(timeout)
         self._closed = True
         self._waiting.clear()
+        self._http.close()
         return True
 
     def forget(self) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import importlib
 import zlib
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias
 
 from crashfree._ground import forkgate, log
+from crashfree._ground.typed import Any, Literal, NamedTuple, TypeAlias
 
 Compression: TypeAlias = Literal["gzip", "br", "zstd", "none"]
 

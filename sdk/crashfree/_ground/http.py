@@ -15,12 +15,12 @@ import io
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
 
 from crashfree._ground import forkgate, log, proxies
 from crashfree._ground.clock import SYSTEM_CLOCK, Clock
 from crashfree._ground.env import environ, variable
 from crashfree._ground.proxies import Proxies
+from crashfree._ground.typed import Any, NamedTuple, TypeAlias
 from crashfree.errors import ConfigurationError, Unreachable
 
 SocketOption: TypeAlias = "tuple[int, int, int | bytes]"
@@ -450,7 +450,6 @@ class _Library:
         import socket
         import ssl
 
-        import certifi
         import urllib3
         import urllib3.connection
         import urllib3.exceptions
@@ -460,7 +459,7 @@ class _Library:
         assert urllib3.connection
         assert urllib3.util.ssl_
         self._settings = settings
-        self._modules = _Modules(urllib3, ssl, socket, certifi.where())
+        self._modules = _Modules(urllib3, ssl, socket)
         self._context = None
         self._context_lock = threading.Lock()
         self.failures = (
@@ -584,7 +583,7 @@ class _Library:
         context = self._modules.urllib3.util.ssl_.create_urllib3_context()
         context.verify_mode = self._modules.ssl.CERT_REQUIRED
         context.check_hostname = True
-        bundle = settings.ca_certs or self._modules.certificates
+        bundle = settings.ca_certs or _certificates()
         try:
             context.load_verify_locations(cafile=bundle)
         except IsADirectoryError:
@@ -621,10 +620,17 @@ class _Modules(NamedTuple):
     urllib3: Any
     ssl: Any
     socket: Any
-    certificates: str
 
 
 _NO_SOCKS = "a SOCKS proxy needs PySocks: pip install 'crashfree[socks]'"
+
+
+def _certificates() -> str:
+    # 5 ms that a plain http server need not cost.
+    with forkgate.importing():
+        import certifi
+
+        return certifi.where()
 
 
 def _target(library: _Library, url: str) -> _Target:

@@ -8,9 +8,9 @@ same kind, off. Pure; threads: any. Source: wire.md section 16.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from crashfree._ground import log
+from crashfree._ground.typed import NamedTuple
 from crashfree.errors import ConfigurationError
 
 _SCHEMES = frozenset(("http", "https", "socks4", "socks4a", "socks5", "socks5h"))
