@@ -27,6 +27,7 @@ _ELSEWHERE = (
     ("setcommits", "add_set_commits"),
     ("deploys", "add_legacy_deploys"),
     ("files", "add_release_files"),
+    ("prune", "add_prune"),
     ("bake", "add_bake"),
 )
 _PAGE = 100

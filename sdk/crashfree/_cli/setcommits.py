@@ -121,9 +121,19 @@ def _run(args: argparse.Namespace) -> int:
             repository=args.repo,
             directory=args.checkout,
         )
-        progress = output.Progress(args, "Reading commits")
-        with progress:
-            plan = associate(session.api, version, wish, on_plan=lambda plan: _tell(args, plan))
+        with output.Progress(args, "Reading commits") as progress:
+
+            def tell(plan: Plan) -> None:
+                progress.clear()
+                _tell(args, plan)
+
+            plan = associate(
+                session.api,
+                version,
+                wish,
+                on_plan=tell,
+                on_read=lambda count: progress.reached(count, 0),
+            )
         if session.finish_dry_run():
             return 0
     if args.json:

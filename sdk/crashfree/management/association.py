@@ -53,8 +53,6 @@ _MAX_COMMIT = 64
 _MOST_RELEASES = 100
 _MOST_LISTED = 20
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Wish:
@@ -112,13 +110,19 @@ class UnknownRepository(ConfigurationError):
 
 
 def associate(
-    api: ReleaseApi, version: str, wish: Wish, *, on_plan: Callable[[Plan], None] | None = None
+    api: ReleaseApi,
+    version: str,
+    wish: Wish,
+    *,
+    on_plan: Callable[[Plan], None] | None = None,
+    on_read: Callable[[int], None] | None = None,
 ) -> Plan:
     """Decide, tell `on_plan`, and do it: create the release if projects are known, set commits.
 
-    Repeating it converges: commits the release has are not sent again.
+    Repeating it converges: commits the release has are not sent again. `on_read` is told how many
+    commits of the checkout have been read, now and then.
     """
-    plan = _Planner(api, version, wish).plan()
+    plan = _Planner(api, version, wish, on_read).plan()
     if on_plan is not None:
         on_plan(plan)
     if plan.kind == "refs":
@@ -133,7 +137,14 @@ def associate(
 class _Planner:
     """Makes the plan for one release. Writes nothing but the release itself, when it is new."""
 
-    def __init__(self, api: ReleaseApi, version: str, wish: Wish) -> None:
+    def __init__(
+        self,
+        api: ReleaseApi,
+        version: str,
+        wish: Wish,
+        on_read: Callable[[int], None] | None,
+    ) -> None:
+        self._on_read = on_read
         self._api = api
         self._version = version
         self._wish = wish
@@ -316,6 +327,7 @@ class _Planner:
                 repository=repository,
                 paths=wish.paths,
                 max_commits=wish.max_commits,
+                on_read=self._on_read,
             )
         )
 

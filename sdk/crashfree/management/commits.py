@@ -11,7 +11,7 @@ Threads: any. Source: releases.md sections 4.5 (limits) and 5.4 (faults and thei
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from crashfree.management import instants
@@ -28,6 +28,7 @@ _MAX_EMAIL = 75
 _MAX_MESSAGE = 64 * 1024
 _FORMAT = "%H%x00%P%x00%aN%x00%aE%x00%cd%x00%B"
 _FIELDS = 6
+_TELL_EVERY = 100
 _TYPES: dict[bytes, ChangeType] = {b"A": "A", b"D": "D", b"M": "M", b"T": "M"}
 
 
@@ -60,11 +61,13 @@ def read_log(
     paths: Sequence[str] = (),
     max_commits: int = MAX_COMMITS,
     max_files: int = MAX_FILES,
+    on_read: Callable[[int], None] | None = None,
 ) -> Log:
     """Return the commits that `head` has and `base` has not; without a base all, or `depth`.
 
     `paths` keeps only commits that touch one of them, and of those only what lies under them.
     `max_commits` and `max_files` bound what one request can carry; the newest commits are kept.
+    `on_read` is told how many commits have been read, now and then.
     """
     log = Log()
     if depth is not None and depth <= 0:
@@ -86,6 +89,8 @@ def read_log(
             cut.append(commit.id)
         log.files += len(changes)
         log.commits.append(commit)
+        if on_read is not None and len(log.commits) % _TELL_EVERY == 0:
+            on_read(len(log.commits))
     if not log.complete:
         log.warnings.append(
             f"only the newest {len(log.commits)} commits are sent "

@@ -337,10 +337,64 @@ class TestSetCommits:
         assert shell.run(*argv) == 0
         assert [c["id"] for c in shell.requests[-1]["body"]["commits"]] == [repositories.HEAD]
 
+    def test_a_terminal_sees_a_bar_and_whole_lines(
+        self, shell: Shell, widgets: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        os.chdir(widgets.parent / "thirty")
+        assert shell.run("releases", "set-commits", "w@1") == 0
+        assert shell.err.startswith("\r\x1b[KReading commits")
+        last = shell.err.rpartition("\x1b[K")[2]
+        assert last.startswith("no earlier release") or last == ""
+
     def test_no_terminal_means_no_bar(self, shell: Shell, widgets: Path) -> None:
         shell.run("releases", "set-commits", "w@1")
         assert "\r" not in shell.err + shell.out
         assert "\x1b" not in shell.err + shell.out
+
+
+class TestPrune:
+    def listed(self, shell: Shell) -> None:
+        def release(version: str, created: str, released: str | None = None) -> dict[str, Any]:
+            return {"version": version, "dateCreated": created, "dateReleased": released}
+
+        releases = [
+            release("new", "2999-01-01T00:00:00Z"),
+            release("old", "2020-01-01T00:00:00Z"),
+            release("oldest", "2019-01-01T00:00:00Z"),
+            release("late", "2019-01-01T00:00:00Z", "2999-01-02T00:00:00Z"),
+        ]
+        shell.script.append(
+            {
+                "request": {
+                    "method": "GET",
+                    "path": "/api/0/projects/acme/web/releases/",
+                    "query": "status=",
+                    "body": None,
+                },
+                "response": {"status": 200, "headers": {}, "body": releases},
+            }
+        )
+
+    def test_old_releases_are_deleted_and_those_in_use_kept(self, shell: Shell) -> None:
+        self.listed(shell)
+        shell.answer("DELETE", f"{ORG}/releases/old/", {"detail": "has health data"}, 400)
+        argv = ("releases", "prune", "--older-than", "90d", "--keep", "0", "--yes", "--json")
+        assert shell.run(*argv) == 0
+        assert shell.json == {"dry_run": False, "deleted": ["oldest"], "kept": ["old"]}
+
+    def test_the_newest_are_never_deleted(self, shell: Shell) -> None:
+        self.listed(shell)
+        argv = ("releases", "prune", "--older-than", "1h", "--keep", "3", "--dry-run")
+        assert shell.run(*argv) == 0
+        assert shell.out == "oldest\n"
+        assert {request["method"] for request in shell.requests} == {"GET"}
+
+    def test_nothing_is_deleted_without_a_word(self, shell: Shell) -> None:
+        assert shell.run("releases", "prune", "--older-than", "90d") == 2
+        assert "--dry-run" in shell.err
+        assert shell.run("releases", "prune", "--older-than", "soon", "--yes") == 2
+        assert shell.requests == []
 
 
 class TestDeploys:
