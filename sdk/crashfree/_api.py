@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import Token, copy_context
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
 
 from crashfree._capture.scope import Scope
 from crashfree._client import current, setup
@@ -24,6 +23,7 @@ from crashfree._client.unit import AnyUnit, begin_unit, ends_by_will
 from crashfree._delivery.statistics import Statistics
 from crashfree._delivery.transport import Transport
 from crashfree._ground import env
+from crashfree._ground.typed import Any, Literal, NoReturn, ParamSpec, TypeVar
 from crashfree._sessions.application import BackgroundSession
 from crashfree.types import (
     BeforeBreadcrumb,

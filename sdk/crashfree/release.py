@@ -13,8 +13,6 @@ Threads: any; pure, values are immutable. Source: releases.md sections 1.2, 1.3,
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, NoReturn, TypedDict
-
 from crashfree._ground.text import (
     FORBIDDEN,
     TRIMMED,
@@ -25,6 +23,7 @@ from crashfree._ground.text import (
     shown,
     trim,
 )
+from crashfree._ground.typed import Literal, NamedTuple, NoReturn, TypedDict
 from crashfree.errors import InvalidRelease
 
 MAX_BYTES = 200

@@ -15,12 +15,12 @@ back at the end of the block.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
 
 from crashfree._client import current, setup
 from crashfree._client.client import Client
 from crashfree._client.options import resolve_options
 from crashfree._delivery.memory import MemoryTransport
+from crashfree._ground.typed import Any
 from crashfree.types import ClientReport, Event, SessionAggregates, SessionUpdate
 
 __all__ = ("MemoryTransport", "capture")

@@ -10,7 +10,8 @@ Source: wire.md sections 4 to 6, 11.4 and 12; sessions.md sections 1 and 2.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, TypedDict
+
+from crashfree._ground.typed import Any, Literal, TypeAlias, TypedDict
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 """What JSON can say."""

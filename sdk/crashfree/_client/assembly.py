@@ -9,7 +9,6 @@ Threads: the one that makes the client.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from crashfree._capture.settings import CaptureSettings
 from crashfree._client.autopsy import Autopsy
@@ -27,6 +26,7 @@ from crashfree._delivery.transport import NullTransport, Transport
 from crashfree._delivery.worker import Worker
 from crashfree._ground import http, ids
 from crashfree._ground.clock import Clock
+from crashfree._ground.typed import NamedTuple
 from crashfree._protocol.dsn import Dsn
 from crashfree._sessions.aggregator import SessionAggregator
 from crashfree._sessions.application import ApplicationSessions, NoSessions

@@ -9,12 +9,12 @@ Threads: the worker. Source: sessions.md section 3.5.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from crashfree._delivery.run import DeadRun
 from crashfree._delivery.spool import Spool
 from crashfree._delivery.transport import Transport
 from crashfree._ground.clock import Clock
+from crashfree._ground.typed import Any
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item, event_item, session_item, sessions_item
 from crashfree._sessions import evidence, postmortem

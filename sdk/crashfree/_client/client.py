@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Protocol
 
 from crashfree._capture.feedback import feedback_items
 from crashfree._capture.scope import Scope
@@ -22,6 +21,7 @@ from crashfree._delivery.statistics import NO_STATISTICS, Statistics
 from crashfree._delivery.transport import ForkAware, Reporting, Transport
 from crashfree._ground import env, forkgate, log
 from crashfree._ground.clock import SYSTEM_CLOCK, Clock
+from crashfree._ground.typed import Any, Literal, Protocol
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item, session_item, sessions_item
 from crashfree._sessions.postmortem import Ending
@@ -49,11 +49,9 @@ class Running(Protocol):
     @property
     def session(self) -> RequestSession:
         """The unit's session."""
-        ...
 
     def request(self) -> Request | None:
         """The request that is being served."""
-        ...
 
 
 class Client:

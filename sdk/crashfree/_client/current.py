@@ -10,12 +10,12 @@ Fork: kept. Re-init: the slot is swapped, the old client closed after.
 from __future__ import annotations
 
 from contextvars import ContextVar, Token
-from typing import NamedTuple, Protocol
 
 from crashfree._capture.scope import Scope
 from crashfree._client.client import Client, Running
 from crashfree._client.options import Options
 from crashfree._delivery.transport import NullTransport
+from crashfree._ground.typed import NamedTuple, Protocol
 
 
 class RunningUnit(Running, Protocol):
@@ -24,11 +24,9 @@ class RunningUnit(Running, Protocol):
     @property
     def scope(self) -> Scope:
         """The isolation scope of the unit, made at first need."""
-        ...
 
     def peek_scope(self) -> Scope:
         """The scope that applies to the unit, without making one."""
-        ...
 
 
 INERT = Client(Options(auto_session_tracking=False, spool=False), transport=NullTransport())
@@ -157,9 +155,7 @@ def put_scopes(scopes: Scopes | None) -> Scopes:
     For `crashfree.testing`, whose block must neither see the program's scopes nor leave its own.
     """
     global _global_scope, _process_scope
-    before = Scopes(
-        (_global_scope, _process_scope), _isolation.get(), _current.get(), _unit.get()
-    )
+    before = Scopes((_global_scope, _process_scope), _isolation.get(), _current.get(), _unit.get())
     put = scopes or Scopes((Scope(), Scope()), None, None, None)
     _global_scope, _process_scope = put.of_process
     _isolation.set(put.isolation)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+
+from crashfree._ground.typed import NamedTuple
 
 _SUFFIXES = (".dist-info", ".egg-info")
 

@@ -13,9 +13,9 @@ import functools
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import ParamSpec, Protocol, TypeVar
 
 from crashfree._ground import log
+from crashfree._ground.typed import ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")

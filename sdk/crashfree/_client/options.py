@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple, cast
 
 from crashfree._ground import env, log
+from crashfree._ground.typed import Any, Literal, NamedTuple, cast
 from crashfree._protocol.dsn import Dsn
 from crashfree._resolve.environment import resolve_dist, resolve_environment, resolve_server_name
 from crashfree._resolve.release import Attempt, Resolved, resolve_release

@@ -13,13 +13,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from crashfree._client import current, guard, whenimported
 from crashfree._client.client import Client
 from crashfree._client.entrypoints import EntryPoint, entry_points
 from crashfree._client.unit import AnyUnit, begin_unit
 from crashfree._ground import log
+from crashfree._ground.typed import Protocol, TypeVar, cast, runtime_checkable
 from crashfree.errors import IntegrationError
 from crashfree.types import Breadcrumb, EventProcessor, Hint, Mechanism, SessionMode
 
@@ -41,11 +41,9 @@ class Integration(Protocol):
 
     def install(self, kit: Kit) -> None:
         """Attach to the framework, which is imported by now. May raise IntegrationError."""
-        ...
 
     def uninstall(self) -> None:
         """Detach what `Kit.wrap` does not undo by itself."""
-        ...
 
 
 class Kit:

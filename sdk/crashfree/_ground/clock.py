@@ -8,7 +8,8 @@ Threads: any.
 from __future__ import annotations
 
 import time
-from typing import NamedTuple, Protocol
+
+from crashfree._ground.typed import NamedTuple, Protocol
 
 
 class Clock(Protocol):
@@ -16,15 +17,12 @@ class Clock(Protocol):
 
     def time(self) -> float:
         """Return seconds since the epoch, UTC; may jump. For what goes on the wire."""
-        ...
 
     def monotonic(self) -> float:
         """Return seconds of an arbitrary origin; stands still while the machine sleeps."""
-        ...
 
     def boottime(self) -> float:
         """Return seconds of an arbitrary origin that go on while the machine sleeps."""
-        ...
 
 
 # CLOCK_BOOTTIME (Linux) counts suspended time. CLOCK_MONOTONIC does so on macOS, where

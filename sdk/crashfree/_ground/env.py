@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from crashfree._ground.typed import NamedTuple
 
 PREFIXES = ("CRASHFREE_", "SENTRY_")
 _TRUE = frozenset(("true", "t", "y", "yes", "on", "1"))

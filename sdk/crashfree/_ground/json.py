@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+
+from crashfree._ground.typed import Any
 
 MAX_DEPTH = 100
 MAX_DIGITS = 400

@@ -13,7 +13,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Hashable, Mapping
-from typing import Generic, TypeVar
+
+from crashfree._ground.typed import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 

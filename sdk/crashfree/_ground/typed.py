@@ -96,6 +96,13 @@ else:
 
         def __init__(cls, name, bases, space, total=True):
             type.__init__(cls, name, bases, space)
+            own = frozenset(space.get("__annotations__", ()))
+            inherited = [base for base in bases if isinstance(base, _TypedDictType)]
+            required = [getattr(base, "__required_keys__", frozenset()) for base in inherited]
+            optional = [getattr(base, "__optional_keys__", frozenset()) for base in inherited]
+            cls.__total__ = total
+            cls.__required_keys__ = frozenset().union(*required, own if total else ())
+            cls.__optional_keys__ = frozenset().union(*optional, () if total else own)
 
         def __call__(cls, *entries, **more):
             return dict(*entries, **more)

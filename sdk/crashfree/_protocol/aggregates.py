@@ -9,8 +9,8 @@ Source: sessions.md section 2.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
+from crashfree._ground.typed import Final, Literal, NamedTuple, TypeAlias, cast
 from crashfree._protocol import fields, limits
 from crashfree._protocol.attributes import Attributes, parse_attributes
 from crashfree._protocol.timestamps import minute_of, parse_rfc3339, rfc3339

@@ -7,8 +7,8 @@ in `crashfree.release`. Pure; threads: any. Source: sessions.md section 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
+from crashfree._ground.typed import Any, NamedTuple
 from crashfree._protocol import fields
 
 

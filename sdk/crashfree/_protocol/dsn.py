@@ -9,8 +9,7 @@ Source: wire.md sections 1 and 2.1.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
+from crashfree._ground.typed import Final, NamedTuple
 from crashfree.errors import InvalidDsn
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}

@@ -10,9 +10,9 @@ Pure; threads: any. Source: wire.md section 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple, cast
 
 from crashfree._ground import json
+from crashfree._ground.typed import Any, Final, NamedTuple, cast
 from crashfree._protocol import sdk as own_sdk
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.fields import hex_id

@@ -10,8 +10,8 @@ Source: sessions.md sections 1 and 2 (types of the fields).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
 
+from crashfree._ground.typed import Any, cast
 from crashfree._protocol.timestamps import parse_rfc3339
 
 _HEX = "0123456789abcdef"

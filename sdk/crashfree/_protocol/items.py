@@ -11,9 +11,9 @@ Threads: any. Source: wire.md sections 4 and 12 (quantities).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
 
 from crashfree._ground import json
+from crashfree._ground.typed import Any, Final
 from crashfree._protocol import aggregates as aggregated
 from crashfree.types import (
     JSON,

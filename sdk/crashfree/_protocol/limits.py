@@ -8,7 +8,7 @@ Source: wire.md sections 3, 8, 11 and 12; sessions.md sections 1, 2 and 5.1; ing
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from crashfree._ground.typed import Final, NamedTuple
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024

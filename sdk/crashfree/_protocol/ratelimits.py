@@ -10,8 +10,8 @@ Source: wire.md sections 11.2 to 11.4.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias, cast, get_args
 
+from crashfree._ground.typed import Final, Literal, TypeAlias, cast
 from crashfree._protocol.limits import DEFAULT_RATE_LIMIT, LONGEST_RATE_LIMIT
 from crashfree._protocol.timestamps import parse_http_date
 from crashfree.types import DataCategory
@@ -19,7 +19,28 @@ from crashfree.types import DataCategory
 LimitedCategory: TypeAlias = DataCategory | Literal["*"]
 RateLimits: TypeAlias = Mapping[LimitedCategory, float]
 
-KNOWN_CATEGORIES: Final[frozenset[str]] = frozenset(get_args(DataCategory))
+_CATEGORIES: Final[tuple[DataCategory, ...]] = (
+    "default",
+    "error",
+    "transaction",
+    "security",
+    "attachment",
+    "session",
+    "profile",
+    "replay",
+    "monitor",
+    "span",
+    "feedback",
+    "metric_bucket",
+    "profile_chunk",
+    "log_item",
+    "log_byte",
+    "trace_metric",
+    "trace_metric_byte",
+    "user_report",
+    "internal",
+)
+KNOWN_CATEGORIES: Final[frozenset[str]] = frozenset(_CATEGORIES)
 """Limits for other categories do nothing: we send nothing that they could be about."""
 
 

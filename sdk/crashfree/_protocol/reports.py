@@ -6,9 +6,9 @@ Pure; threads: any. Source: wire.md section 12, ingest.md section 6.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from crashfree._ground import json
+from crashfree._ground.typed import cast
 from crashfree._protocol import fields, limits
 from crashfree.types import ClientReport, DataCategory, DiscardedEvents, DiscardReason
 

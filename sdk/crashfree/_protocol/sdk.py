@@ -5,8 +5,7 @@ Source: wire.md sections 2.1 and 3.1.
 
 from __future__ import annotations
 
-from typing import Final
-
+from crashfree._ground.typed import Final
 from crashfree._version import __version__
 from crashfree.types import JSON
 

@@ -15,10 +15,9 @@ Source: sessions.md sections 1 and 3.1; duration and end of background sessions:
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
-
 from crashfree._ground import ids
 from crashfree._ground.clock import Mark
+from crashfree._ground.typed import Literal, NamedTuple
 from crashfree._protocol import fields, limits
 from crashfree._protocol.attributes import Attributes, parse_attributes
 from crashfree._protocol.timestamps import rfc3339

@@ -10,7 +10,8 @@ Source: sessions.md section 1.1, wire.md sections 3.2, 5 and 11.3.
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from typing import Final
+
+from crashfree._ground.typed import Final
 
 _UTC: Final = timezone.utc
 _EPOCH: Final = datetime(1970, 1, 1)

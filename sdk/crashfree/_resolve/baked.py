@@ -14,10 +14,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from crashfree._ground import env, json
 from crashfree._ground.text import trim
+from crashfree._ground.typed import NamedTuple
 from crashfree._resolve.program import Program, package_directory
 
 FILE_NAME = "crashfree-release.json"

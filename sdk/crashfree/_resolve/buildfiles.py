@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 from xml.etree import ElementTree
+
+from crashfree._ground.typed import NamedTuple
 
 _MAX_SIZE = 1024 * 1024
 _APPLICATION = re.compile(r"""applicationId\s+["']([^"']*)["']""")

@@ -9,9 +9,9 @@ Threads: any; pure. Source: releases.md sections 2.2 and 2.4.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from crashfree._ground import env
+from crashfree._ground.typed import NamedTuple
 
 HOST_VARIABLES = (
     "HEROKU_BUILD_COMMIT",

@@ -13,8 +13,7 @@ Threads: any.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
-
+from crashfree._ground.typed import NamedTuple, Protocol
 from crashfree._resolve.program import Program
 
 _RUNNERS = frozenset(

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from crashfree._ground import env, log
 from crashfree._ground.text import trim
+from crashfree._ground.typed import NamedTuple
 from crashfree._protocol.naming import (
     DEFAULT_ENVIRONMENT,
     parse_dist,

@@ -17,9 +17,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from crashfree._ground import env
+from crashfree._ground.typed import NamedTuple
 
 _HEX = "0123456789abcdef"
 _MAX_SYMBOLIC = 5

@@ -11,7 +11,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import NamedTuple
+
+from crashfree._ground.typed import NamedTuple
 
 
 class Program(NamedTuple):

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
 
 from crashfree._ground import env, json
+from crashfree._ground.typed import Any, NamedTuple
 from crashfree._resolve import buildfiles, ci, distribution
 from crashfree._resolve.git import is_commit
 from crashfree._resolve.program import Program

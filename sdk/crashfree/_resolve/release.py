@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal, NamedTuple
 
 from crashfree._ground import log
 from crashfree._ground.text import trim, what_was_cut
+from crashfree._ground.typed import Literal, NamedTuple
 from crashfree._resolve import distribution
 from crashfree._resolve.baked import BakedFault, find_baked
 from crashfree._resolve.ci import RUNTIME_VARIABLES

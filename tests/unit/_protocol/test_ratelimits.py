@@ -92,3 +92,18 @@ def test_a_further_limit_never_shortens_an_earlier_one(first: str, second: str) 
 @settings(deadline=None)
 def test_any_retry_after_gives_seconds_within_a_day(header: str, now: float) -> None:
     assert 0.0 <= parse_retry_after(header, now=now) <= 86_400.0
+
+
+def test_the_known_categories_are_those_of_the_vocabulary() -> None:
+    import ast
+    from pathlib import Path
+
+    import crashfree.types
+
+    tree = ast.parse(Path(crashfree.types.__file__).read_text(encoding="utf-8"))
+    [words] = [
+        {leaf.value for leaf in ast.walk(node.value) if isinstance(leaf, ast.Constant)}
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DataCategory"
+    ]
+    assert words == KNOWN_CATEGORIES
