@@ -12,6 +12,7 @@ import gc
 import os
 import signal
 import threading
+from types import FrameType
 from typing import Any
 
 from crashfree._cli import output
@@ -89,9 +90,13 @@ def run(args: argparse.Namespace) -> int:
         },
     )
     stop = threading.Event()
+
+    def told_to_stop(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
     # Before the server is up: whoever reads the ready file may stop it at once.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, told_to_stop)
     with server:
         # What exists now stays; and requests free their own data without the collector's help.
         gc.collect()

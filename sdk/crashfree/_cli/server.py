@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -246,7 +246,7 @@ def _setting(value: Any) -> str:
 
 
 @contextmanager
-def _store(args: argparse.Namespace, *, create: bool = False) -> Iterator[Any]:
+def _store(args: argparse.Namespace, *, create: bool = False) -> Generator[Any, None, None]:
     if not create and not os.path.exists(args.db):
         raise UsageFailure(f"--db {args.db}: there is no such file")
     try:
@@ -277,7 +277,7 @@ def _time(text: str | None, option: str, default: float) -> float:
 
 
 @contextmanager
-def _opened(path: str | None) -> Iterator[IO[str]]:
+def _opened(path: str | None) -> Generator[IO[str], None, None]:
     if path is None:
         yield sys.stdout
         return
@@ -289,7 +289,7 @@ def _opened(path: str | None) -> Iterator[IO[str]]:
 
 
 @contextmanager
-def _source(path: str) -> Iterator[IO[bytes]]:
+def _source(path: str) -> Generator[IO[bytes], None, None]:
     if path == "-":
         yield sys.stdin.buffer
         return

@@ -10,7 +10,7 @@ Source: ingest.md sections 1, 4.1 and 6; sessions.md section 5.1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from crashfree._ground import ids, json
 from crashfree._ground.text import first_forbidden, same_ascii
@@ -58,10 +58,10 @@ class TooMany(Exception):
 class Filters(Protocol):
     """The inbound filters of a project. Each answers with the reason, or None."""
 
-    def event(self, payload: Mapping[str, Any], *, client_ip: str | None) -> str | None: ...
+    def event(self, event: Mapping[str, Any], /, *, client_ip: str | None) -> str | None: ...
 
     def session(
-        self, attrs: Mapping[str, Any], *, client_ip: str | None, user_agent: str | None
+        self, attrs: Mapping[str, Any], /, *, client_ip: str | None, user_agent: str | None
     ) -> str | None: ...
 
 
@@ -287,12 +287,15 @@ class _Reading:
             raise InvalidEvent(str(error)) from None
         if not isinstance(payload, dict):
             raise InvalidEvent("the payload is no JSON object")
+        payload = cast("dict[str, Any]", payload)
         if self.event_id is None:
             own = payload.get("event_id")
             self.event_id = (hex_id(own) if isinstance(own, str) else None) or ids.event_id()
         filters = self.policy.filters
-        reason = filters and filters.event(payload, client_ip=self.sender.client_ip)
-        if reason:
+        reason = (
+            None if filters is None else filters.event(payload, client_ip=self.sender.client_ip)
+        )
+        if reason is not None:
             self._count("filtered", "error", reason)
             return False
         self.event = self._event_fact(self.event_id, raw, payload)
@@ -304,8 +307,9 @@ class _Reading:
         environment = _name(payload, "environment", valid_environment, notes)
         dist = _name(payload, "dist", valid_dist, notes)
         tags = payload.get("tags")
-        if isinstance(tags, dict) and len(tags) > _MOST_TAGS:
-            payload["tags"] = dict(list(tags.items())[:_MOST_TAGS])
+        if isinstance(tags, dict) and len(cast("dict[str, Any]", tags)) > _MOST_TAGS:
+            kept = list(cast("dict[str, Any]", tags).items())[:_MOST_TAGS]
+            payload["tags"] = dict(kept)
             notes["tags"] = "limit"
         if notes:
             _annotate(payload, notes)
@@ -413,7 +417,10 @@ def _quick_buckets(
     rows: list[BucketRow] = []
     known = _known_minutes
     try:
-        for bucket in payload["aggregates"]:
+        buckets = payload["aggregates"]
+        if type(buckets) is not list:
+            return None
+        for bucket in cast("list[Any]", buckets):
             get = bucket.get
             started, did = get("started"), get("did")
             exited, errored, crashed = get("exited", 0), get("errored", 0), get("crashed", 0)

@@ -148,7 +148,7 @@ class Intake:
         if method == "OPTIONS":
             await _answer(send, 200, (*_CORS, *_PREFLIGHT), b"")
             return
-        body = _Body(receive, self._context)
+        body = _Body(receive, self._context, scope["headers"])
         try:
             if method != "POST":
                 raise Refusal(
@@ -367,15 +367,19 @@ def _refused_envelope(error: EnvelopeError) -> Refusal:
 class _Body:
     """The body of one request, read within limits of size and time."""
 
-    __slots__ = ("_complete", "_context", "_receive", "charged")
+    __slots__ = ("_asked", "_complete", "_context", "_headers", "_receive", "charged")
     _receive: Receive
     _context: Context
+    _headers: Sequence[Header]
+    _asked: bool
     _complete: bool
     charged: int
 
-    def __init__(self, receive: Receive, context: Context) -> None:
+    def __init__(self, receive: Receive, context: Context, headers: Sequence[Header]) -> None:
         self._receive = receive
         self._context = context
+        self._headers = headers
+        self._asked = False
         self._complete = False
         self.charged = 0
 
@@ -402,6 +406,7 @@ class _Body:
         return b"".join(parts)
 
     async def _next(self, deadline: _Deadline) -> bytes:
+        self._asked = True
         deadline.touch()
         try:
             message = await self._receive()
@@ -419,6 +424,8 @@ class _Body:
 
     async def drained(self) -> bool:
         """Read and throw away the rest, a little of it; return whether that was all."""
+        if not self._asked and any(name == b"expect" for name, _ in self._headers):
+            return False  # asking for the body would tell the client to send it
         size = 0
         try:
             with _Deadline(_DRAIN_TIME, _DRAIN_TIME) as deadline:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from starlette.responses import Response
 
@@ -182,7 +182,7 @@ def _options(db: sqlite3.Connection, call: Call, project: Project) -> dict[str, 
 def _set_limits(db: sqlite3.Connection, call: Call, limits: object) -> None:
     if not isinstance(limits, list):
         raise Problem(400, {"limits": ["Expected a list."]})
-    for number, limit in enumerate(limits):
+    for number, limit in enumerate(cast("list[object]", limits)):
         fault = limit_fault(limit)
         if fault is not None:
             raise Problem(400, {"limits": {str(number): [fault]}})
@@ -194,7 +194,9 @@ def _set_options(db: sqlite3.Connection, call: Call, options: object) -> None:
         raise Problem(400, {"options": ["Expected a dictionary."]})
     kept = call.store.option(db, call.project.id, "filters", {})
     try:
-        settings = filters.from_project_options(filters.load(kept).settings, options)
+        settings = filters.from_project_options(
+            filters.load(kept).settings, cast("dict[str, object]", options)
+        )
     except ValueError as error:
         raise Problem(400, {"options": [str(error)]}) from None
     call.store.set_option(db, call.project.id, "filters", settings.to_json())

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from crashfree._ground.clock import Clock
 from crashfree._protocol.envelope import Envelope
@@ -133,6 +133,7 @@ def limit_fault(limit: object) -> str | None:
     """Return what is wrong with one entry of the `limits` setting; None when nothing is."""
     if not isinstance(limit, dict):
         return "a limit is an object"
+    limit = cast("dict[str, Any]", limit)
     count, seconds = limit.get("count"), limit.get("seconds")
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
         return "count is a whole number, 0 or more"
@@ -141,6 +142,8 @@ def limit_fault(limit: object) -> str | None:
     if limit.get("scope", "project") not in _SCOPES:
         return "scope is organization, project or key"
     categories = limit.get("categories", [])
-    if not isinstance(categories, list) or not all(isinstance(name, str) for name in categories):
+    if not isinstance(categories, list):
+        return "categories is a list of names"
+    if not all(isinstance(name, str) for name in cast("list[object]", categories)):
         return "categories is a list of names"
     return None

@@ -74,8 +74,30 @@ def _healthy_only(
     return lambda numbers, status: value(numbers) if status == "healthy" else None
 
 
+def _sessions(numbers: _Numbers) -> float | None:
+    return numbers.counts.total
+
+
+def _sessions_by_status(numbers: _Numbers, status: str) -> float | None:
+    found: int = getattr(numbers.counts, status)
+    return found
+
+
+def _users(numbers: _Numbers) -> float | None:
+    return numbers.users.seen
+
+
+def _users_by_status(numbers: _Numbers, status: str) -> float | None:
+    found: int = getattr(numbers.users, status)
+    return found
+
+
 def _rate(needs: str, name: str, kinds: int = 0) -> _Field:
-    return _Field(needs, kinds, lambda numbers: getattr(getattr(numbers, needs), name), _never)
+    def value(numbers: _Numbers) -> float | None:
+        found: float | None = getattr(getattr(numbers, needs), name)
+        return found
+
+    return _Field(needs, kinds, value, _never)
 
 
 def _quantile(share: float) -> _Field:
@@ -87,24 +109,15 @@ def _quantile(share: float) -> _Field:
 
 def _duration(name: str) -> _Field:
     def value(numbers: _Numbers) -> float | None:
-        return getattr(numbers.durations, name)  # type: ignore[no-any-return]
+        found: float | None = getattr(numbers.durations, name)
+        return found
 
     return _Field("durations", 0, value, _healthy_only(value))
 
 
 FIELDS: Final[Mapping[str, _Field]] = {
-    "sum(session)": _Field(
-        "counts",
-        0,
-        lambda numbers: numbers.counts.total,
-        lambda numbers, status: getattr(numbers.counts, status),
-    ),
-    "count_unique(user)": _Field(
-        "users",
-        SEEN,
-        lambda numbers: numbers.users.seen,
-        lambda numbers, status: getattr(numbers.users, status),
-    ),
+    "sum(session)": _Field("counts", 0, _sessions, _sessions_by_status),
+    "count_unique(user)": _Field("users", SEEN, _users, _users_by_status),
     "crash_free_rate(session)": _rate("counts", "crash_free_rate"),
     "crash_free_rate(user)": _rate("users", "crash_free_rate", SEEN | CRASH),
     "crash_rate(session)": _rate("counts", "crash_rate"),

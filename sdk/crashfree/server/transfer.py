@@ -367,6 +367,7 @@ def _event_fact(line: Mapping[str, Any]) -> EventFact:
     payload = line["payload"]
     if not isinstance(payload, dict):
         raise ValueError("an event's payload is no object")
+    payload = cast("dict[str, Any]", payload)
     return EventFact(
         event_id=str(line["event_id"]),
         timestamp=parse_rfc3339(line["timestamp"]),
@@ -376,7 +377,7 @@ def _event_fact(line: Mapping[str, Any]) -> EventFact:
         level=str(line["level"]),
         platform=str(line["platform"]),
         raw=json.encode(payload),
-        payload=cast("dict[str, Any]", payload),
+        payload=payload,
     )
 
 

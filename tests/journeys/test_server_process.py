@@ -1,0 +1,182 @@
+"""`crashfree serve` as a process: ready, killed, started again."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from tests.support.serving import envelope, request, session
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+
+@contextmanager
+def _serving(directory: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+    """Run the server as a process; give it and what its ready file says."""
+    ready = directory / f"ready-{uuid.uuid4().hex}.json"
+    command = [sys.executable, "-m", "crashfree", "serve", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--db", str(directory / "x.db"), "--ready-file", str(ready), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: ready.exists() or process.poll() is not None, 30, "ready file")
+        assert ready.exists(), process.communicate()
+        assert ready.stat().st_mode & 0o077 == 0, "it holds a token"
+        yield process, json.loads(ready.read_text())
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def _send(ready: Any, body: bytes) -> int:
+    dsn = urlsplit(ready["dsn"])
+    headers = [("X-Sentry-Auth", f"Sentry sentry_key={dsn.username}, sentry_version=7")]
+    path = f"/api{dsn.path}/envelope/"
+    return request(ready["url"], "POST", path, headers=headers, body=body).status
+
+
+def _total(ready: Any) -> int:
+    answer = request(
+        ready["url"],
+        "GET",
+        f"/api/0/organizations/{ready['organization']}/sessions/"
+        "?field=sum(session)&statsPeriod=1h&interval=1h",
+        headers=[("Authorization", f"Bearer {ready['token']}")],
+    )
+    assert answer.status == 200, answer.body
+    return int(answer.json["groups"][0]["totals"]["sum(session)"])
+
+
+def test_it_answers_when_the_ready_file_is_there_and_stops_on_a_signal(tmp_path: Path) -> None:
+    with _serving(tmp_path, "--project", "app", "--project", "web") as (process, ready):
+        assert {each["slug"] for each in ready["projects"]} == {"app", "web"}
+        assert ready["project"] == "app"
+        assert ready["dsn"] in [each["dsn"] for each in ready["projects"]]
+        assert _send(ready, envelope(("session", session(time.time(), init=True)))) == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_a_second_life_remembers_token_key_and_data(tmp_path: Path) -> None:
+    with _serving(tmp_path) as (process, first):
+        assert _send(first, envelope(("session", session(time.time(), init=True)))) == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    with _serving(tmp_path) as (_, second):
+        assert second["token"] == first["token"]
+        assert urlsplit(second["dsn"]).username == urlsplit(first["dsn"]).username
+        assert _total(second) == 1
+
+
+@pytest.mark.slow
+def test_what_was_answered_200_survives_kill_9(tmp_path: Path) -> None:
+    """Eight clients write as fast as they can; the server is killed amid it, three times over."""
+    taken: set[str] = set()
+    for _ in range(3):
+        with _serving(tmp_path) as (process, ready):
+            stop = threading.Event()
+            clients = [
+                threading.Thread(target=_write_until, args=(ready, stop, taken)) for _ in range(8)
+            ]
+            before = len(taken)
+            for client in clients:
+                client.start()
+            wait_until(partial(_more_than, taken, before + 200), 60, "some sessions")
+            process.kill()
+            process.wait()
+            stop.set()
+            for client in clients:
+                client.join()
+    with _serving(tmp_path) as (_, ready):
+        # A request that was under way may have been written without being answered.
+        assert len(taken) <= _total(ready) <= len(taken) + 3 * 8
+    from crashfree.server.running import open_store
+
+    store = open_store(str(tmp_path / "x.db"))
+    with store.read() as db:
+        stored = {row[0].hex() for row in db.execute("SELECT sid FROM sessions")}
+        (counted,) = db.execute(
+            "SELECT sum(healthy + errored + crashed + abnormal + unhandled) FROM counts_hour"
+        ).fetchone()
+        assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    store.close()
+    assert taken <= stored
+    assert counted == len(stored)
+
+
+def _more_than(taken: set[str], count: int) -> bool:
+    return len(taken) > count
+
+
+def _write_until(ready: Any, stop: threading.Event, taken: set[str]) -> None:
+    dsn = urlsplit(ready["dsn"])
+    headers = {"X-Sentry-Auth": f"Sentry sentry_key={dsn.username}, sentry_version=7"}
+    with closing(http.client.HTTPConnection("127.0.0.1", dsn.port, timeout=10)) as connection:
+        while not stop.is_set():
+            sid = uuid.uuid4()
+            body = envelope(("session", session(time.time() - 1, sid=str(sid), init=True)))
+            try:
+                connection.request("POST", f"/api{dsn.path}/envelope/", body, headers)
+                response = connection.getresponse()
+                response.read()
+            except (OSError, http.client.HTTPException):
+                return
+            assert response.status == 200
+            taken.add(sid.hex)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--host", "0.0.0.0"],
+        ["--host", "0.0.0.0", "--allow-remote"],
+        ["--project", "Not A Slug"],
+        ["--port", "70000"],
+        ["--forward", "nonsense"],
+    ],
+    ids=lambda options: " ".join(options),
+)
+def test_a_server_that_should_not_run_says_why(options: list[str]) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "crashfree", "serve", "--port", "0", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == 2, process.stderr
+    assert "error" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_a_port_in_use_is_said_in_one_sentence(tmp_path: Path) -> None:
+    with _serving(tmp_path) as (_, ready):
+        port = str(urlsplit(ready["url"]).port)
+        process = subprocess.run(
+            [sys.executable, "-m", "crashfree", "serve", "--port", port],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert process.returncode == 2
+    assert f"port {port}" in process.stderr
