@@ -12,8 +12,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from typing import Literal, NamedTuple
 
+from crashfree._ground.typed import Literal, NamedTuple
 from crashfree._protocol.aggregates import OUTCOMES, to_payloads
 from crashfree._sessions.counts import BEGUN, ENDED, MARKED, record
 from crashfree._sessions.ledger import Ledger

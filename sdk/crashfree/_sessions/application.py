@@ -22,9 +22,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import NamedTuple
 
 from crashfree._ground.clock import Clock, Mark
+from crashfree._ground.typed import NamedTuple
 from crashfree._protocol.session import UnhandledStatus
 from crashfree._sessions.cell import Cell
 from crashfree._sessions.identity import did_of

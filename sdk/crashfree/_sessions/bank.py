@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import binascii
 import struct
-from typing import Final
 
-_HEAD: Final = struct.Struct("@QII")
-_NUMBER: Final = struct.Struct("@Q")
+_HEAD = struct.Struct("@QII")
+_NUMBER = struct.Struct("@Q")
 
 
 class Bank:

@@ -11,7 +11,7 @@ Threads: any.
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from crashfree._ground.typed import Generic, TypeVar
 
 T = TypeVar("T")
 

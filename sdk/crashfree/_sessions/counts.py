@@ -12,22 +12,22 @@ Threads: one at a time, which is for the owner to see to. Source: sessions.md se
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
 
 from crashfree._ground import json
+from crashfree._ground.typed import Any
 from crashfree._protocol.aggregates import OUTCOMES, CountKey
 from crashfree.types import Outcome
 
-BEGUN: Final = 1
-MARKED: Final = 2
+BEGUN = 1
+MARKED = 2
 """A unit in flight has crashed: if the process dies now, this one is no matter of evidence."""
-ENDED: Final = 3
+ENDED = 3
 """3 to 7: ended, by the order of `OUTCOMES`."""
 
-_MINUTE_SHIFT: Final = 32
-_USER_SHIFT: Final = 4
-_USER_MASK: Final = (1 << 28) - 1
-_CODE_MASK: Final = 15
+_MINUTE_SHIFT = 32
+_USER_SHIFT = 4
+_USER_MASK = (1 << 28) - 1
+_CODE_MASK = 15
 
 
 def record(minute: int, code: int, user: int = 0) -> int:

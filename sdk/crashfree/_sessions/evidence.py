@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
 
 from crashfree._ground import json
+from crashfree._ground.typed import Any, NamedTuple
 from crashfree.types import SessionAttributes
 
-FORMAT: Final = "crashfree run 1"
-_BOOT_ID: Final = "proc/sys/kernel/random/boot_id"
-_CGROUPS: Final = "proc/self/cgroup"
+FORMAT = "crashfree run 1"
+_BOOT_ID = "proc/sys/kernel/random/boot_id"
+_CGROUPS = "proc/self/cgroup"
 
 
 class Evidence(NamedTuple):

@@ -13,11 +13,10 @@ The name is there from 3.14 on, where a C stack may follow, too. Pure; threads: 
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
+from crashfree._ground.typed import NamedTuple
 from crashfree.types import Frame
 
-SIGNALS: Final = {
+SIGNALS = {
     "Segmentation fault": (11, "SIGSEGV"),
     "Aborted": (6, "SIGABRT"),
     "Bus error": (7, "SIGBUS"),
@@ -27,10 +26,10 @@ SIGNALS: Final = {
 }
 """faulthandler's words → number (as on Linux) and name."""
 
-_FATAL: Final = ("Fatal Python error: ", "Windows fatal exception: ")
-_ORDER: Final = "(most recent call first):"
-_MAX_FRAMES: Final = 250
-_MAX_THREADS: Final = 250
+_FATAL = ("Fatal Python error: ", "Windows fatal exception: ")
+_ORDER = "(most recent call first):"
+_MAX_FRAMES = 250
+_MAX_THREADS = 250
 
 
 class DumpedThread(NamedTuple):

@@ -14,17 +14,17 @@ Source: sessions.md section 3.5.
 from __future__ import annotations
 
 import os
-from typing import Any, Final, NamedTuple
 
 from crashfree._ground import json, log
 from crashfree._ground.clock import Mark
+from crashfree._ground.typed import Any, NamedTuple
 from crashfree._protocol.session import SessionState
 from crashfree._sessions import mapped
 from crashfree._sessions.bank import Bank, read_bank
 from crashfree.types import SessionUpdate
 
-FORMAT: Final = "crashfree session 1"
-_SIZE: Final = mapped.PIECE
+FORMAT = "crashfree session 1"
+_SIZE = mapped.PIECE
 
 
 class Entry(NamedTuple):

@@ -26,20 +26,20 @@ import threading
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final, NamedTuple, Protocol
 
 from crashfree._ground import log
 from crashfree._ground.tally import Tally
+from crashfree._ground.typed import NamedTuple, Protocol
 from crashfree._protocol.aggregates import CountKey
 from crashfree._sessions.counts import Counts
 from crashfree._sessions.ledgerfile import LedgerFile
 from crashfree._sessions.users import Append, Users
 from crashfree.types import SessionAttributes
 
-_PATIENCE: Final = 0.05
-_LONG_PATIENCE: Final = 1.0
-_ATTEMPTS: Final = 3
-_ABANDONED_AFTER: Final = 3
+_PATIENCE = 0.05
+_LONG_PATIENCE = 1.0
+_ATTEMPTS = 3
+_ABANDONED_AFTER = 3
 
 
 class Loan(NamedTuple):

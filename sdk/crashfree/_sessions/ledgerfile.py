@@ -33,23 +33,23 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
 
 from crashfree._ground import json, log
+from crashfree._ground.typed import Any
 from crashfree._sessions import mapped
 from crashfree._sessions.bank import Bank, read_bank
 from crashfree._sessions.counts import Counts
 from crashfree._sessions.users import Append, Users, read_tables
 from crashfree.types import SessionAttributes
 
-FORMAT: Final = "crashfree ledger 1"
-_HEADER: Final = 4096
-_HEAD: Final = 4 * mapped.PIECE
-_WINDOWS: Final = (_HEAD, _HEAD + mapped.PIECE)
-_TABLES: Final = (_HEAD + 2 * mapped.PIECE, _HEAD + 3 * mapped.PIECE)
-SIZE: Final = _HEAD + 4 * mapped.PIECE
-RECORD: Final = 8
-_PATIENCE: Final = 0.05
+FORMAT = "crashfree ledger 1"
+_HEADER = 4096
+_HEAD = 4 * mapped.PIECE
+_WINDOWS = (_HEAD, _HEAD + mapped.PIECE)
+_TABLES = (_HEAD + 2 * mapped.PIECE, _HEAD + 3 * mapped.PIECE)
+SIZE = _HEAD + 4 * mapped.PIECE
+RECORD = 8
+_PATIENCE = 0.05
 
 
 class _Window:

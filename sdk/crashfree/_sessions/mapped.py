@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Final
 
-PIECE: Final = 1 << 16
+PIECE = 1 << 16
 """Mappings begin at multiples of this; 64 KiB is what Windows asks for, and enough for all."""
 
 
@@ -54,5 +53,5 @@ def _reserve(descriptor: int, size: int) -> None:
         left -= os.write(descriptor, zeros[: min(left, PIECE)])
 
 
-_NOT_SUPPORTED: Final = frozenset((22, 38, 95))
+_NOT_SUPPORTED = frozenset((22, 38, 95))
 """EINVAL, ENOSYS, EOPNOTSUPP."""

@@ -18,10 +18,10 @@ Pure; threads: any. Source: sessions.md section 3.5.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 from crashfree._ground import ids
 from crashfree._ground.clock import Mark
+from crashfree._ground.typed import Any, Literal, NamedTuple, TypeAlias, cast
 from crashfree._protocol import limits
 from crashfree._protocol.aggregates import CountKey, to_payloads
 from crashfree._protocol.session import SessionState, UnhandledStatus, session_payload
@@ -35,10 +35,10 @@ from crashfree._sessions.journal import Entry
 from crashfree._sessions.ledgerfile import read_ledger
 from crashfree.types import Event, Outcome, SessionAggregates, SessionAttributes, SessionUpdate
 
-RUN: Final = "run"
-SESSION: Final = "session"
-LEDGER: Final = "ledger"
-FAULT: Final = "fault"
+RUN = "run"
+SESSION = "session"
+LEDGER = "ledger"
+FAULT = "fault"
 
 Cause: TypeAlias = Literal["clean", "crashed", "killed", "out_of_memory", "reboot"]
 

@@ -10,9 +10,9 @@ Threads: any. Source: sessions.md sections 3.1 and 4.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
 
 from crashfree._ground.clock import Mark
+from crashfree._ground.typed import Literal, NamedTuple, TypeAlias
 from crashfree._protocol.session import SessionState, UnhandledStatus, session_payload
 from crashfree._sessions.verdict import Verdict
 from crashfree.types import SessionAttributes, SessionUpdate

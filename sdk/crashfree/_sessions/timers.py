@@ -6,7 +6,8 @@ Threads: `at`, `every` and `cancel` may be called from any; jobs run on one thre
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+
+from crashfree._ground.typed import Protocol, TypeAlias
 
 Job: TypeAlias = "Callable[[], object]"
 

@@ -18,16 +18,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from itertools import count
-from typing import Final, TypeAlias
 
 from crashfree._ground import log
+from crashfree._ground.typed import TypeAlias
 
-MAX_USERS: Final = 1000
+MAX_USERS = 1000
 """Distinct users of one flush; the rest is counted without."""
-_GENERATIONS: Final = 255
-_NUMBER_BITS: Final = 16
-_NUMBER_MASK: Final = (1 << _NUMBER_BITS) - 1
-_ENTRY: Final = struct.Struct("@HHH")
+_GENERATIONS = 255
+_NUMBER_BITS = 16
+_NUMBER_MASK = (1 << _NUMBER_BITS) - 1
+_ENTRY = struct.Struct("@HHH")
 
 Append: TypeAlias = "Callable[[bytes], object]"
 
