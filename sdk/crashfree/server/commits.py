@@ -26,6 +26,7 @@ _AUTHOR_CHARACTERS: Final = frozenset(
 )
 _MAX_MESSAGE: Final = 65_536
 _CHUNK: Final = 500
+_PROVIDER_NAMES: Final = {"unknown": "Unknown Provider", "git": "Git", "manual": "Manual"}
 
 
 class UnknownRepositories(Exception):
@@ -61,7 +62,7 @@ class Repository(NamedTuple):
     def json(self) -> dict[str, Any]:
         """Return it as the API shows it."""
         provider = self.provider or "unknown"
-        name = {"unknown": "Unknown Provider", "git": "Git"}.get(provider, provider)
+        name = _PROVIDER_NAMES.get(provider, provider)
         return {
             "id": str(self.id),
             "name": self.name,
@@ -93,8 +94,12 @@ def repositories(db: sqlite3.Connection, *, status: str | None = "active") -> li
 
 
 def find_repository(db: sqlite3.Connection, name: str) -> Repository | None:
-    """Return a repository by name."""
-    row = db.execute(f"SELECT {_REPOSITORY} FROM repositories WHERE name = ?", (name,)).fetchone()
+    """Return a repository by name; where none is written exactly so, case does not count."""
+    row = db.execute(
+        f"SELECT {_REPOSITORY} FROM repositories WHERE lower(name) = lower(?)"
+        " ORDER BY name = ? DESC, id LIMIT 1",
+        (name, name),
+    ).fetchone()
     return None if row is None else Repository(*row)
 
 

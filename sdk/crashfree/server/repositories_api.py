@@ -5,6 +5,7 @@ Threads: handlers run on any thread. Source: releases.md sections 4.3, 4.4, 6.1 
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from typing import Any, Final
 
@@ -14,11 +15,12 @@ from crashfree._ground import json
 from crashfree.server import activity, commits, outbox
 from crashfree.server.commits import Repository
 from crashfree.server.endpoint import Call, Problem, answer, api, page
-from crashfree.server.fields import Choice, Invalid, ListOf, Object, Text, Url
+from crashfree.server.fields import NO_URL, Choice, Invalid, ListOf, Object, Text
 from crashfree.server.frames import as_list
 
 _PROVIDERS: Final = (
     "unknown",
+    "manual",
     "git",
     "github",
     "gitlab",
@@ -35,10 +37,20 @@ _PROVIDERS: Final = (
 _PROVIDER: Final = Choice(
     {name: name for name in _PROVIDERS}, message='"{}" is not a known provider.'
 )
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^/@]*:[^/@]*@")
+
+
+def _remote(text: str) -> str:
+    """Any address that git takes, without a password in it."""
+    if any(char <= " " for char in text):
+        raise Invalid([NO_URL])
+    return _CREDENTIALS.sub("", text)
+
+
 REPOSITORY: Final = Object(
     {
         "name": Text(most=200, blank=False, nullable=False, required=True),
-        "url": Url(),
+        "url": Text(most=1024, check=_remote),
         "provider": _PROVIDER,
         "localPath": Text(most=4096),
     }
@@ -46,7 +58,7 @@ REPOSITORY: Final = Object(
 REPOSITORY_CHANGE: Final = Object(
     {
         "name": Text(most=200, blank=False, nullable=False),
-        "url": Url(),
+        "url": Text(most=1024, check=_remote),
         "provider": _PROVIDER,
         "localPath": Text(most=4096),
         "status": Choice(
@@ -99,7 +111,8 @@ def create_repository(call: Call) -> Response:
         _change(
             db,
             repository_id,
-            {"provider": "git", "status": "active"}
+            # Without an address, `git` would make clients look for one and fail.
+            {"provider": "git" if body.get("url") else "manual", "status": "active"}
             | {name: value for name, value in body.items() if name != "name"},
         )
         made = commits.get_repository(db, repository_id)

@@ -19,13 +19,29 @@ def test_a_repository_is_linked_changed_and_deleted(c: Catalog) -> None:
     assert c.post(c.o("repos/"), {"name": "owner/repo", "provider": "github"}, 200)["id"] == "1"
     changed = c.put(c.o("repos/1/"), {"name": "owner/new", "url": None})
     assert (changed["name"], changed["url"]) == ("owner/new", None)
-    c.post(c.o("repos/"), {"name": "other"})
+    other = c.post(c.o("repos/"), {"name": "other"})
+    assert other["provider"] == {"id": "manual", "name": "Manual"}
     c.put(c.o("repos/2/"), {"name": "owner/new"}, 409)
     assert [repo["name"] for repo in c.get(c.o("repos/", query="OWN"))] == ["owner/new"]
     c.delete(c.o("repos/1/"))
     assert [repo["name"] for repo in c.get(c.o("repos/"))] == ["other"]
     c.put(c.o("repos/1/"), {}, 404)
     c.post(c.o("repos/"), {"name": "x", "provider": "svn"}, 400)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("git@github.com:a/b.git", "git@github.com:a/b.git"),
+        ("https://user:secret@x.y/a/b", "https://x.y/a/b"),
+        ("ssh://git@x.y:122/a", "ssh://git@x.y:122/a"),
+    ],
+)
+def test_any_address_that_git_takes_is_kept_without_a_password(
+    c: Catalog, given: str, kept: str
+) -> None:
+    assert c.post(c.o("repos/"), {"name": "r", "url": given})["url"] == kept
+    c.put(c.o("repos/1/"), {"url": "https://x.y/a b"}, 400)
 
 
 def test_a_repository_with_commits_is_hidden_not_lost(c: Catalog) -> None:
