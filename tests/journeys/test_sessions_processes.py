@@ -17,6 +17,8 @@ from tests.support.lives import Lives
 from tests.support.stub import Stub
 from tests.support.waiting import wait_until
 
+from crashfree._protocol.timestamps import parse_rfc3339
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks as on POSIX")
 
 APPLICATION = """
@@ -567,3 +569,15 @@ time.sleep(0.3)
     lives.adopt()
     (up,) = lives.ups
     assert (up["status"], up["init"]) == ("exited", True)
+
+
+def test_a_crash_is_told_at_the_time_of_the_crash(lives: Lives) -> None:
+    """W33: not at the last heartbeat, which may be half a minute older."""
+    done = lives.run(
+        APPLICATION + "time.sleep(1.5)\nprint(time.time())\nsys.stdout.flush()\nos.abort()"
+    )
+    lives.adopt()
+    (up,) = lives.ups
+    assert up["status"] == "crashed"
+    assert 1.4 < up["duration"] < 5
+    assert abs(parse_rfc3339(up["timestamp"]) - float(done.stdout)) < 1

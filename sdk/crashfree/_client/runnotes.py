@@ -28,7 +28,16 @@ RUN = "run"
 class RunNotes:
     """The run of this process, with its record."""
 
-    __slots__ = ("_attributes", "_clock", "_defaults", "_evidence", "_fault", "_home", "_run")
+    __slots__ = (
+        "_attributes",
+        "_clock",
+        "_defaults",
+        "_evidence",
+        "_fault",
+        "_home",
+        "_run",
+        "_started",
+    )
     _home: Spool
     _attributes: SessionAttributes
     _defaults: Mapping[str, object]
@@ -36,6 +45,7 @@ class RunNotes:
     _run: Run | None
     _fault: FaultFile | None
     _evidence: Evidence
+    _started: float
 
     def __init__(
         self,
@@ -52,6 +62,7 @@ class RunNotes:
         self._run = None
         self._fault = None
         self._evidence = Evidence()
+        self._started = 0.0
 
     def open(self) -> Run | None:
         """Return this process's run, made and described now if need be; None: no place for one."""
@@ -59,6 +70,7 @@ class RunNotes:
             self._run = run = self._home.open()
             if run is not None:
                 self._evidence = evidence.read()
+                self._started = self._clock.time()
                 self._record(run, clean=False)
                 self._fault = FaultFile.enable(run.path(FAULT))
         return self._run
@@ -89,7 +101,7 @@ class RunNotes:
         record = evidence.run_record(
             self._attributes,
             self._evidence,
-            started=self._clock.time(),
+            started=self._started,
             defaults=self._defaults,
             clean=clean,
         )

@@ -95,11 +95,13 @@ class Run:
 class DeadRun:
     """A run whose process is gone. Its lock is ours until `settle` or `leave`."""
 
-    __slots__ = ("_directory", "_lock", "_names", "_take_over", "files", "name")
+    __slots__ = ("_directory", "_lock", "_names", "_take_over", "files", "modified", "name")
     name: str
     """Its directory's name: milliseconds, pid and a random part."""
     files: Mapping[str, bytes]
     """The raw files others left in it, by name."""
+    modified: Mapping[str, float]
+    """When each of them was last written, in seconds since the epoch."""
     _directory: str
     _lock: FileLock
     _names: Callable[[], str]
@@ -118,7 +120,7 @@ class DeadRun:
         self._names = names
         self._take_over = take_over
         self.name = os.path.basename(directory)
-        self.files = self._raw_files()
+        self.files, self.modified = self._raw_files()
 
     @property
     def started(self) -> float:
@@ -169,15 +171,17 @@ class DeadRun:
         """Return the sessions that waited for the network when it died."""
         return disk.read(os.path.join(self._directory, HELD), _LARGEST_FILE)
 
-    def _raw_files(self) -> dict[str, bytes]:
+    def _raw_files(self) -> tuple[dict[str, bytes], dict[str, float]]:
         files: dict[str, bytes] = {}
+        modified: dict[str, float] = {}
         for entry in disk.regular_files(self._directory):
             if entry.name in (LOCK, HELD) or entry.name.endswith(disk.TMP_SUFFIX):
                 continue
             data = disk.read(entry.path, _LARGEST_FILE)
             if data is not None:
                 files[entry.name] = data
-        return files
+                modified[entry.name] = entry.stat(follow_symlinks=False).st_mtime
+        return files, modified
 
     def _vanish(self) -> None:
         _remove_tree(os.path.join(self._directory, _SETTLED_NEW))
