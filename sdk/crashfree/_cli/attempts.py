@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crashfree._resolve.release import Attempt
+from crashfree._resolve.answers import Attempt
 from crashfree.types import JSON
 
 _MARKS = {"found": "+", "absent": "-", "refused": "!"}

@@ -20,10 +20,10 @@ from crashfree._cli.propose import add_directory
 from crashfree._ground import env
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.naming import valid_environment
+from crashfree._resolve.answers import Resolved
 from crashfree._resolve.environment import find_environment, resolve_server_name
 from crashfree._resolve.git import find_commit
 from crashfree._resolve.proposal import foresee, propose
-from crashfree._resolve.release import Resolved
 from crashfree._version import __version__
 from crashfree.errors import InvalidDsn
 from crashfree.types import JSON

@@ -12,8 +12,8 @@ from crashfree._cli import attempts, output
 from crashfree._cli.failure import Failure, UsageFailure
 from crashfree._cli.parser import Commands, Parser
 from crashfree._ground import env
+from crashfree._resolve.answers import Resolved
 from crashfree._resolve.proposal import Proposal, propose
-from crashfree._resolve.release import Resolved
 from crashfree.release import Release
 
 _REMEDY = (

@@ -1,6 +1,7 @@
 """Putting a client's parts together: worker, transport, spool, sessions.
 
-Only here is an option turned into a part. Nothing is started: no thread, no socket, no urllib3.
+Only here is an option turned into a part; what few programs ask for is imported when one does,
+since every module costs at start. Nothing is started: no thread, no socket, no urllib3.
 The run directory of this process is made here, in one step.
 
 Threads: the one that makes the client.
@@ -15,18 +16,15 @@ from crashfree._client.autopsy import Autopsy
 from crashfree._client.options import Options
 from crashfree._client.pipeline import Filters, Pipeline
 from crashfree._client.runnotes import JOURNAL, LEDGER, RunNotes
-from crashfree._delivery.consent import ConsentGate
-from crashfree._delivery.destinations import FanOutTransport
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.httptransport import HttpTransport
 from crashfree._delivery.outbox import QueueLimits
 from crashfree._delivery.spool import Spool, SpoolLimits, default_directory
-from crashfree._delivery.spotlight import SpotlightTransport
 from crashfree._delivery.transport import NullTransport, Transport
 from crashfree._delivery.worker import Worker
 from crashfree._ground import http, ids
 from crashfree._ground.clock import Clock
-from crashfree._ground.typed import NamedTuple
+from crashfree._ground.typed import NamedTuple, Protocol
 from crashfree._protocol.dsn import Dsn
 from crashfree._sessions.aggregator import SessionAggregator
 from crashfree._sessions.application import ApplicationSessions, NoSessions
@@ -35,6 +33,16 @@ from crashfree._sessions.ledger import Ledger
 from crashfree._sessions.requests import RequestSessions
 from crashfree.release import Release
 from crashfree.types import SessionAttributes, SessionUpdate
+
+
+class Consent(Protocol):
+    """What holds everything back until the user agrees."""
+
+    def give(self) -> None:
+        """Let it go."""
+
+    def revoke(self) -> None:
+        """Hold it back again."""
 
 
 class Sessions(NamedTuple):
@@ -58,7 +66,7 @@ class Parts(NamedTuple):
     worker: Worker
     discards: Discards
     transport: Transport
-    consent: ConsentGate | None
+    consent: Consent | None
     spools: tuple[Spool, ...]
     autopsy: Autopsy | None
     sessions: Sessions
@@ -84,6 +92,8 @@ def assemble(
         spools = _spools(options, clock, environ, discards)
         transports = _http_transports(options, clock, environ, worker, discards, spools)
     if options.spotlight is not None:
+        from crashfree._delivery.spotlight import SpotlightTransport
+
         transports = (
             *transports,
             SpotlightTransport(options.spotlight, worker=worker, clock=clock),
@@ -133,12 +143,18 @@ def _spools(
 
 def _joined(
     options: Options, clock: Clock, transports: tuple[Transport, ...]
-) -> tuple[Transport, ConsentGate | None]:
+) -> tuple[Transport, Consent | None]:
     if not transports:
         return NullTransport(), None
-    one = transports[0] if len(transports) == 1 else FanOutTransport(transports, clock=clock)
+    one = transports[0]
+    if len(transports) > 1:
+        from crashfree._delivery.destinations import FanOutTransport
+
+        one = FanOutTransport(transports, clock=clock)
     if not options.require_consent:
         return one, None
+    from crashfree._delivery.consent import ConsentGate
+
     # Without consent nothing is written either: no run directory, no ledger, no journal.
     gate = ConsentGate(one)
     return gate, gate

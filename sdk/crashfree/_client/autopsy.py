@@ -13,12 +13,26 @@ from collections.abc import Callable, Sequence
 from crashfree._delivery.run import DeadRun
 from crashfree._delivery.spool import Spool
 from crashfree._delivery.transport import Transport
+from crashfree._ground import forkgate
 from crashfree._ground.clock import Clock
-from crashfree._ground.typed import Any
+from crashfree._ground.typed import Any, Protocol
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item, event_item, session_item, sessions_item
-from crashfree._sessions import evidence, postmortem
-from crashfree._sessions.postmortem import Ending, PostMortem
+from crashfree._sessions.ending import Ending
+from crashfree.types import Event, SessionAggregates, SessionUpdate
+
+
+class Findings(Protocol):
+    """What a dead run comes to (`_sessions.postmortem.PostMortem`)."""
+
+    @property
+    def ending(self) -> Ending: ...
+    @property
+    def updates(self) -> tuple[SessionUpdate, ...]: ...
+    @property
+    def aggregates(self) -> tuple[SessionAggregates, ...]: ...
+    @property
+    def event(self) -> Event | None: ...
 
 
 class Autopsy:
@@ -48,9 +62,19 @@ class Autopsy:
     def perform(self) -> int:
         """Adopt what there is; return how many dead runs were settled."""
         dead_runs = self._spool.adopt()
+        if not dead_runs:
+            return 0
+        with forkgate.importing():
+            # Most starts have nothing to look at.
+            from crashfree._sessions import evidence, postmortem
         crashed: Ending | None = None
         for dead in sorted(dead_runs, key=lambda run: run.started):
-            found = postmortem.examine(dead.files, now=self._clock.time(), evidence=evidence.read())
+            found = postmortem.examine(
+                dead.files,
+                now=self._clock.time(),
+                evidence=evidence.read(),
+                modified=dead.modified,
+            )
             self._settle(dead, found)
             if found is not None:
                 self.previous_run = found.ending
@@ -59,7 +83,7 @@ class Autopsy:
             self._on_crash(crashed)
         return len(dead_runs)
 
-    def _settle(self, dead: DeadRun, found: PostMortem | None) -> None:
+    def _settle(self, dead: DeadRun, found: Findings | None) -> None:
         envelopes = () if found is None else envelopes_of(found)
         # A second destination has no run of its own; what the first one settles on disk goes to
         # the others from memory.
@@ -69,7 +93,7 @@ class Autopsy:
         dead.settle(envelopes)
 
 
-def envelopes_of(found: PostMortem) -> tuple[Envelope, ...]:
+def envelopes_of(found: Findings) -> tuple[Envelope, ...]:
     """Return what a dead run came to; the event travels with the update it belongs to."""
     envelopes: list[Envelope] = []
     items: list[Item] = [session_item(update) for update in found.updates]

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
-from crashfree._capture.feedback import feedback_items
 from crashfree._capture.scope import Scope
 from crashfree._client.assembly import Sessions, assemble
 from crashfree._client.options import Options
@@ -24,7 +23,7 @@ from crashfree._ground.clock import SYSTEM_CLOCK, Clock
 from crashfree._ground.typed import Any, Literal, Protocol
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item, session_item, sessions_item
-from crashfree._sessions.postmortem import Ending
+from crashfree._sessions.ending import Ending
 from crashfree._sessions.requests import RequestSession
 from crashfree.types import (
     Breadcrumb,
@@ -354,6 +353,9 @@ class Client:
         """Send what a user says; returns the feedback's id."""
         if self.closed:
             return None
+        # Nobody crashes by it, and few ever call it.
+        from crashfree._capture.feedback import feedback_items
+
         made = feedback_items(
             message,
             name=name,

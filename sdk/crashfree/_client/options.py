@@ -16,8 +16,9 @@ from datetime import timedelta
 from crashfree._ground import env, log
 from crashfree._ground.typed import Any, Literal, NamedTuple, cast
 from crashfree._protocol.dsn import Dsn
+from crashfree._resolve.answers import Attempt, Resolved
 from crashfree._resolve.environment import resolve_dist, resolve_environment, resolve_server_name
-from crashfree._resolve.release import Attempt, Resolved, resolve_release
+from crashfree._resolve.release import resolve_release
 from crashfree.errors import ConfigurationError, InvalidDsn
 from crashfree.release import Release
 from crashfree.types import (

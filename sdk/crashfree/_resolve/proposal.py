@@ -17,16 +17,10 @@ from collections.abc import Callable, Iterator, Mapping
 from crashfree._ground import env, json
 from crashfree._ground.typed import Any, NamedTuple
 from crashfree._resolve import buildfiles, ci, distribution
+from crashfree._resolve.answers import Answer, Resolved, Source, first_valid, set_variables
 from crashfree._resolve.git import is_commit
+from crashfree._resolve.lookup import Lookup
 from crashfree._resolve.program import Program
-from crashfree._resolve.release import (
-    Answer,
-    Lookup,
-    Resolved,
-    Source,
-    first_valid,
-    set_variables,
-)
 
 _MAX_EVENT = 32 * 1024 * 1024
 # Source: releases.md section 2.2: these first, in this order, then all others.

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 
 from crashfree._ground import ids
 from crashfree._ground.clock import Mark
-from crashfree._ground.typed import Any, Literal, NamedTuple, TypeAlias, cast
+from crashfree._ground.typed import Any, NamedTuple, cast
 from crashfree._protocol import limits
 from crashfree._protocol.aggregates import CountKey, to_payloads
 from crashfree._protocol.session import SessionState, UnhandledStatus, session_payload
@@ -29,6 +29,7 @@ from crashfree._protocol.timestamps import parse_rfc3339
 from crashfree._sessions import evidence as machine
 from crashfree._sessions import faultdump, journal
 from crashfree._sessions.counts import Counts
+from crashfree._sessions.ending import Cause, Ending
 from crashfree._sessions.evidence import Evidence, RunRecord
 from crashfree._sessions.faultdump import DumpedThread, FaultDump
 from crashfree._sessions.journal import Entry
@@ -39,27 +40,6 @@ RUN = "run"
 SESSION = "session"
 LEDGER = "ledger"
 FAULT = "fault"
-
-Cause: TypeAlias = Literal["clean", "crashed", "killed", "out_of_memory", "reboot"]
-
-
-class Ending(NamedTuple):
-    """How a run ended."""
-
-    cause: Cause
-    """`clean`, `crashed`, `killed`, `out_of_memory` or `reboot`."""
-    signal: str | None = None
-    """Name of the signal, as `SIGSEGV`, where faulthandler saw it."""
-    at: float | None = None
-    """When, in seconds since the epoch; the last sign of life where nothing better is known."""
-    started: float | None = None
-    pid: int | None = None
-    release: str | None = None
-
-    @property
-    def crashed(self) -> bool:
-        """Whether the program itself was at fault."""
-        return self.cause == "crashed"
 
 
 class PostMortem(NamedTuple):

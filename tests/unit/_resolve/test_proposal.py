@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from tests.support.repository import git, needs_git, repository
 
+from crashfree._resolve.answers import Resolved
 from crashfree._resolve.baked import FILE_NAME
 from crashfree._resolve.ci import SERVICES, build_service, build_variables
 from crashfree._resolve.program import Program
 from crashfree._resolve.proposal import foresee, propose
-from crashfree._resolve.release import Resolved, resolve_release
+from crashfree._resolve.release import resolve_release
 
 COMMIT = "a86d127c4b2f23a0a862620280427dcc01c78676"
 

@@ -12,10 +12,11 @@ import pytest
 from tests.support.repository import commit, git, needs_git, repository
 
 from crashfree._ground import log
-from crashfree._resolve import release as module
+from crashfree._resolve import lookup as module
+from crashfree._resolve.answers import Resolved
 from crashfree._resolve.baked import FILE_NAME
 from crashfree._resolve.program import Program
-from crashfree._resolve.release import Resolved, resolve_release
+from crashfree._resolve.release import resolve_release
 from crashfree.errors import InvalidRelease
 
 COMMIT = "a86d127c4b2f23a0a862620280427dcc01c78676"
