@@ -102,12 +102,19 @@ def run(argv: Sequence[str]) -> int:
 
     KeyboardInterrupt and a reader who closed the pipe end quietly.
     """
-    as_json = "--json" in argv
+    token = report.speak_json("--json" in argv)
+    try:
+        return _run(argv)
+    finally:
+        report.speak_as_before(token)
+
+
+def _run(argv: Sequence[str]) -> int:
     try:
         code = _dispatch(argv)
         sys.stdout.flush()
     except CrashfreeError as error:
-        return report.failed(error, as_json=as_json, allowed=_failure_allowed(argv))
+        return report.failed(error, allowed=_failure_allowed(argv))
     except KeyboardInterrupt:
         report.line("interrupted")
         return INTERRUPTED

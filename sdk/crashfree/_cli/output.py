@@ -1,7 +1,7 @@
 """What commands print: results on standard output, everything else on standard error.
 
 With `--json` standard output holds exactly one JSON value. Notes go to standard error and are
-silent with `--quiet`; warnings are not. Progress is drawn only where a terminal is.
+silent with `--quiet` and `--json`; warnings are not. Progress is drawn only where a terminal is.
 
 Source: releases.md section 5.1 (tables).
 """
@@ -32,14 +32,14 @@ def say(text: str) -> None:
 
 
 def note(args: argparse.Namespace, text: str) -> None:
-    """Tell on standard error what is going on, unless `--quiet`."""
-    if not args.quiet:
+    """Tell a person on standard error what is going on; silent with `--quiet` and `--json`."""
+    if not args.quiet and not args.json:
         report.line(text)
 
 
 def warn(text: str) -> None:
     """Tell on standard error what is wrong but does not end the command."""
-    report.line(f"warning: {text}")
+    report.warning(text)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,12 +1,14 @@
 """How a command that failed says so: one sentence and the remedy, or one JSON object.
 
-Everything here goes to standard error. Exit codes: see `crashfree._cli.failure`.
+Everything here goes to standard error; with `--json` every line of it is one JSON object, with the
+key `error` or `warning`. Exit codes: see `crashfree._cli.failure`.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from contextvars import ContextVar, Token
 from typing import Any
 
 from crashfree._cli.failure import REFUSED, UNREACHABLE, USAGE, Failure, UsageFailure
@@ -19,11 +21,31 @@ from crashfree.errors import (
     Unreachable,
 )
 
+_for_a_program: ContextVar[bool] = ContextVar("crashfree_cli_json", default=False)
 
-def failed(error: CrashfreeError, *, as_json: bool, allowed: bool) -> int:
+
+def speak_json(wanted: bool) -> Token[bool]:
+    """Write JSON from here on; the token undoes it."""
+    return _for_a_program.set(wanted)
+
+
+def speak_as_before(token: Token[bool]) -> None:
+    """Undo `speak_json`."""
+    _for_a_program.reset(token)
+
+
+def warning(text: str) -> None:
+    """Tell what is wrong but ends nothing."""
+    if _for_a_program.get():
+        line(json.encode({"warning": text}).decode())
+    else:
+        line(f"warning: {text}")
+
+
+def failed(error: CrashfreeError, *, allowed: bool) -> int:
     """Tell the user about `error`; return the exit code that goes with it."""
     code = exit_code(error)
-    if as_json:
+    if _for_a_program.get():
         line(json.encode({"error": described(error)}).decode())
     else:
         _tell(error)
@@ -104,5 +126,6 @@ def _word(error: CrashfreeError) -> str:
 
 
 def _forgiven(code: int) -> int:
-    line(f"note: exit code {code} turned into 0 by --allow-failure")
+    if not _for_a_program.get():
+        line(f"note: exit code {code} turned into 0 by --allow-failure")
     return 0

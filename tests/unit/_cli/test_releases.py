@@ -197,6 +197,14 @@ class TestRefusals:
         assert (error["code"], error["status"]) == ("refused", 400)
         assert error["detail"] == {"projects": ["Invalid"]}
 
+    def test_as_json_standard_error_holds_nothing_but_json(self, shell: Shell) -> None:
+        shell.answer("POST", f"{ORG}/releases/", {"detail": "busy"}, 503)
+        shell.answer("POST", f"{ORG}/releases/", {"detail": "no"}, 400)
+        argv = ("--auth-token", "junk", "releases", "new", "HEAD", "--json")
+        assert shell.run(*argv) == 1
+        lines = [json.loads(line) for line in shell.err.splitlines()]
+        assert [list(line) for line in lines] == [["warning"], ["error"]]
+
     def test_nobody_listening_is_exit_code_3(
         self, shell: Shell, capsys: pytest.CaptureFixture[str]
     ) -> None:
