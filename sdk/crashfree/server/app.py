@@ -14,11 +14,12 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from starlette.applications import Starlette
+from starlette.datastructures import State
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute, Router
+from starlette.types import Receive, Scope, Send
 
 from crashfree.server import catalog_api, openapi, projects_api, sessions_api
 from crashfree.server.context import Context
@@ -49,11 +50,11 @@ class App:
     """The ASGI application of one server."""
 
     intake: Intake
+    state: State
+    """What handlers find by `request.app.state`."""
     _context: Context
-    _pages: ASGIApp
+    _router: Router
     _troubles: Troubles
-    _started: Callable[[], None]
-    _stopped: Callable[[], None]
 
     def __init__(
         self,
@@ -66,13 +67,10 @@ class App:
         self._context = context
         self._troubles = Troubles()
         self.intake = Intake(context, projects, self._troubles, reset=reset)
-        starlette = Starlette(
-            routes=[*routes], exception_handlers={404: _not_found, 405: _not_allowed}
-        )
-        # The path is matched without its final slash, see `_dispatch`.
-        starlette.router.redirect_slashes = False
-        starlette.state.context = context
-        self._pages = starlette
+        # Routes without Starlette's application around them: its own handling of errors would
+        # answer before ours does. The path is matched without its final slash, see `_dispatch`.
+        self._router = Router([*routes], redirect_slashes=False)
+        self.state = State({"context": context})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -112,9 +110,12 @@ class App:
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        if len(path) > 1 and path.endswith("/"):
-            scope = {**scope, "path": path.rstrip("/") or "/"}
-        await self._pages(scope, receive, send)
+        scope = {**scope, "app": self, "path": path.rstrip("/") or "/"}
+        try:
+            await self._router(scope, receive, send)
+        except HTTPException as error:
+            problem = Problem(error.status_code, error.detail, headers=error.headers)
+            await problem.response()(scope, receive, send)
 
     def _refusal(self, request: Request) -> Response | None:
         """Return the answer to a request that may not pass; None when it may."""
@@ -182,14 +183,6 @@ def _same_site(request: Request) -> bool:
         return False
     origin = request.headers.get("origin")
     return origin is None or origin == str(request.base_url).rstrip("/")
-
-
-async def _not_found(request: Request, error: Exception) -> Response:
-    return Problem(404, "not found").response()
-
-
-async def _not_allowed(request: Request, error: Exception) -> Response:
-    return Problem(405).response()
 
 
 def routes() -> list[BaseRoute]:
