@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from freezegun import freeze_time
+from tests.support.stub import Answer, Stub
 from tests.support.vectors import load
 from tests.support.world import UNHANDLED, World, raise_and_catch
 
@@ -29,6 +30,12 @@ def worlds() -> Iterator[list[World]]:
     yield made
     for world in made:
         world.close()
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    with Stub() as server:
+        yield server
 
 
 @pytest.fixture
@@ -147,6 +154,19 @@ def test_w08_what_a_processor_drops_does_not_count(world: World) -> None:
     world.client.end_session()
     assert world.events == []
     assert world.ups[0]["errors"] == 0
+
+
+def test_w09_a_rate_limit_on_errors_hides_no_error(worlds: list[World], stub: Stub) -> None:
+    world = begun(worlds, dsn=stub.dsn)
+    stub.script(Answer(headers={"X-Sentry-Rate-Limits": "60:error:key"}))
+    world.client.capture_message("the one that brings the limit")
+    assert world.client.flush(10.0)
+    world.fail()
+    world.client.end_session()
+    assert world.client.flush(10.0)
+    assert len(stub.items("event")) == 1
+    assert [(up["status"], up["errors"]) for up in stub.items("session")][-1] == ("exited", 1)
+    assert world.client.stats().dropped == {("ratelimit_backoff", "error"): 1}
 
 
 def test_w10_without_a_release_there_is_no_session(worlds: list[World]) -> None:
@@ -287,6 +307,27 @@ def test_w39_the_interval_never_changes_totals(worlds: list[World], interval: in
         if second % interval == 0:
             world.client.flush(5.0)
     assert world.totals() == {"exited": 294, "crashed": 6}
+
+
+def test_w40_a_rate_limit_on_sessions_delays_and_merges_them(
+    worlds: list[World], stub: Stub
+) -> None:
+    world = World(dsn=stub.dsn, session_mode="request")
+    worlds.append(world)
+    world.client.begin()
+    stub.script(Answer(status=429, headers={"X-Sentry-Rate-Limits": "60:session:organization"}))
+    for _ in range(4):
+        world.unit().end()
+        world.client.flush(10.0)
+        world.clock.advance(10)
+    assert len(stub.requests) == 1
+    stub.requests.clear()
+    world.clock.advance(61)
+    world.unit().end()
+    assert world.client.flush(10.0)
+    (payload,) = stub.items("sessions")
+    assert sum(row["exited"] for row in payload["aggregates"]) == 5
+    assert world.client.stats().dropped == {}
 
 
 def test_w41_a_transport_that_refuses_once_gets_both_batches(world: World) -> None:

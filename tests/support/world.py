@@ -9,6 +9,7 @@ from crashfree._client.client import Client
 from crashfree._client.options import Options
 from crashfree._client.unit import Unit
 from crashfree._delivery.memory import MemoryTransport
+from crashfree._protocol.dsn import Dsn
 from crashfree.release import Release
 from crashfree.types import SessionUpdate
 from tests.support.clock import FakeClock
@@ -19,17 +20,22 @@ UNHANDLED: Any = {"type": "test", "handled": False}
 class World:
     """One program: its client, and what it said."""
 
-    def __init__(self, *, release: str | None = "app@1.0", **options: Any) -> None:
+    def __init__(
+        self, *, release: str | None = "app@1.0", dsn: str | None = None, **options: Any
+    ) -> None:
+        """With a `dsn` it sends by HTTP, without a spool."""
         self.clock = FakeClock()
         self.transport = MemoryTransport()
         self.scope = Scope()
+        if dsn is not None:
+            options |= {"dsn": (Dsn.parse(dsn),), "spool": False, "compression": "none"}
         self.client = Client(
             Options(
                 release=None if release is None else Release.parse(release),
                 environment="test",
                 **options,
             ),
-            transport=self.transport,
+            transport=self.transport if dsn is None else None,
             clock=self.clock,
         )
 
