@@ -222,12 +222,8 @@ class _Planner:
         if found is not None:
             return found
         if not (_HEX.match(revision) and len(revision) >= 40):
-            where = "this checkout" if checkout is not None else "a checkout of it here"
-            self._plan.warnings.append(
-                f"{repository.name}: {revision!r} is sent as it is, {where} does not have it"
-                if checkout is not None
-                else f"{repository.name}: {revision!r} is sent as it is, there is no {where}"
-            )
+            here = "this checkout does not have it" if checkout else "its checkout is not here"
+            self._plan.warnings.append(f"{repository.name}: {revision!r} is sent as it is, {here}")
         return revision
 
     def _checkout_of(self, repository: Repository, path: str | None) -> Checkout | None:
@@ -243,10 +239,7 @@ class _Planner:
             return checkout
         for submodule in checkout.submodules():
             if _is(repository, remotes.parse(submodule.url)):
-                try:
-                    return Checkout.at(f"{checkout.directory}/{submodule.path}")
-                except GitError:
-                    return None
+                return checkout.inside(submodule)
         return None
 
     def _matched_refs(self) -> list[Ref]:

@@ -101,9 +101,13 @@ class Checkout:
     @property
     def name(self) -> str:
         """The name of the repository's directory."""
-        code, top, _ = self._run(("rev-parse", "--show-toplevel"))
-        base = os.path.basename(_line(top) if code == 0 and top else self.directory)
-        return base.removesuffix(".git")
+        return os.path.basename(self.top or self.directory).removesuffix(".git")
+
+    @property
+    def top(self) -> str | None:
+        """The directory of the work tree; None in a bare repository."""
+        code, out, _ = self._run(("rev-parse", "--show-toplevel"))
+        return _line(out) or None if code == 0 else None
 
     def head(self) -> str:
         """Return the id of the commit that is checked out; GitError before the first commit."""
@@ -163,6 +167,19 @@ class Checkout:
             if commit is not None:
                 found.append(Submodule(path, self._joined(url), commit))
         return found
+
+    def inside(self, submodule: Submodule) -> Checkout | None:
+        """Open a submodule; None when it is not checked out here.
+
+        Its directory is then empty, and git would look into the repository around it instead.
+        """
+        path = os.path.join(self.top or self.directory, submodule.path)
+        try:
+            found = Checkout.at(path)
+        except GitError:
+            return None
+        top = found.top
+        return found if top is not None and os.path.samefile(top, path) else None
 
     def stream(self, arguments: Sequence[str]) -> Iterator[bytes]:
         """Run git and return what it prints as it prints it, cut at NUL characters.

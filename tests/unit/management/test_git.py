@@ -89,6 +89,19 @@ def test_submodules_have_an_address_and_the_commit_that_the_head_names(base: Pat
     assert at(base / "widgets").submodules() == []
 
 
+def test_a_submodule_that_is_not_checked_out_is_not_mistaken_for_its_outer_repository(
+    base: Path, tmp_path: Path
+) -> None:
+    outer = at(base / "sub")
+    (submodule,) = outer.submodules()
+    inner = outer.inside(submodule)
+    assert inner is not None
+    assert inner.head() == repositories.HEAD
+    copy = tmp_path / "copy"
+    git(tmp_path, "clone", "-q", str(base / "sub"), str(copy))
+    assert at(copy).inside(submodule) is None
+
+
 def test_shallow_clones_know_where_they_end(base: Path) -> None:
     assert at(base / "shallow").is_shallow()
     assert at(base / "shallow").boundary() == {repositories.EXECUTABLE}
