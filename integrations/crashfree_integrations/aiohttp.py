@@ -73,7 +73,9 @@ class _Serving:
                 return await original(handler, request, *rest, **named)
             begun.enter()
             try:
-                return await original(handler, request, *rest, **named)
+                answered = await original(handler, request, *rest, **named)
+                begun.answered(getattr(answered[0], "status", 0))
+                return answered
             except ConnectionError:
                 # How aiohttp says that the answer could not be sent to its end.
                 raise

@@ -45,6 +45,10 @@ GONE: Final = frozenset(
 """Exceptions by which an application learns that its client has gone away."""
 
 _LIFESPAN_MARK: Final = "crashfree.lifespan"
+_REFUSED: Final = "crashfree.refused"
+_REFUSING: Final = "2.4"
+"""From this version of the specification on, `send` raises OSError when the client has gone."""
+_NO_VERSION: Final[dict[str, str]] = {}
 
 
 class AsgiMiddleware:
@@ -93,12 +97,14 @@ async def serve(
     `started`: called once the application starts its answer, or is done with a websocket.
     """
     http = scope["type"] == "http"
+    if scope.get("asgi", _NO_VERSION).get("spec_version", "2.0") >= _REFUSING:
+        send = _remembering(scope, send)
     begun.enter()
     try:
         await app(scope, receive, _noting(begun, scope, send, started) if http else send)
     except BaseException as error:
-        if not client_is_gone(error):
-            begun.crash(error)
+        if not client_is_gone(error, scope):
+            begun.crash(alone(error))
         raise
     finally:
         if started is not None and not http:
@@ -139,16 +145,47 @@ def turned(begun: AnyUnit, status: int) -> None:
     if status >= 500:
         error = sys.exc_info()[1]
         if error is not None and not client_is_gone(error):
-            begun.crash(error)
+            begun.crash(alone(error))
 
 
-def client_is_gone(error: BaseException) -> bool:
+def alone(error: BaseException) -> BaseException:
+    """Return what a group of one holds: task groups wrap, and middleware unwraps, as it likes."""
+    parts = getattr(error, "exceptions", None)
+    while isinstance(parts, tuple) and len(cast("tuple[object, ...]", parts)) == 1:
+        (part,) = cast("tuple[object]", parts)
+        if not isinstance(part, BaseException):
+            break
+        error = part
+        parts = getattr(error, "exceptions", None)
+    return error
+
+
+def client_is_gone(error: BaseException, scope: Message | None = None) -> bool:
     """Return whether this only says that there is nobody to answer any more."""
     parts = getattr(error, "exceptions", None)
     if isinstance(parts, tuple) and parts:
         grouped = cast("tuple[object, ...]", parts)
-        return all(isinstance(part, BaseException) and client_is_gone(part) for part in grouped)
+        return all(
+            isinstance(part, BaseException) and client_is_gone(part, scope) for part in grouped
+        )
+    if scope is not None and error in scope.get(_REFUSED, ()):
+        return True
     return any(f"{kind.__module__}.{kind.__qualname__}" in GONE for kind in type(error).__mro__)
+
+
+def _remembering(scope: Message, send: Send) -> Send:
+    """Return `send`, with what the server answers when the client has gone kept in `scope`."""
+    refused: list[OSError] = []
+    scope[_REFUSED] = refused
+
+    async def remembering(message: Message) -> None:
+        try:
+            await send(message)
+        except OSError as error:
+            refused.append(error)
+            raise
+
+    return remembering
 
 
 def _noting(begun: Unit, scope: Message, send: Send, started: Started | None) -> Send:

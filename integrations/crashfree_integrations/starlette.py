@@ -27,7 +27,17 @@ from typing import Any, Final
 from crashfree.integration import JoinedUnit, Kit, Unit, asgi_request
 from crashfree.types import Request, SessionMode
 from crashfree_integrations import body
-from crashfree_integrations.asgi import SERVED, Message, Receive, Send, live, serve, turned
+from crashfree_integrations.asgi import (
+    SERVED,
+    Message,
+    Receive,
+    Send,
+    alone,
+    client_is_gone,
+    live,
+    serve,
+    turned,
+)
 from crashfree_integrations.framework import framework, require
 
 OLDEST: Final = "0.37"
@@ -138,6 +148,11 @@ def route_template(routes: Any, scope: Message) -> str | None:
         match, child = route.matches(scope)
         if match.name != "FULL":
             continue
+        # FastAPI: routers that were included stay whole, and know their routes with the prefix.
+        included = getattr(route, "effective_route_contexts", None)
+        if included is not None:
+            return route_template(included(), scope)
+        route = getattr(route, "starlette_route", None) or route
         inner = getattr(route, "routes", None)
         path: str = getattr(route, "path", "")
         if not inner:
@@ -155,12 +170,25 @@ def _telling_of_answers(kit: Kit) -> Callable[[Callable[..., Any]], Callable[...
                 await original(app, scope, receive, send)
                 return
 
+            finished = False
+
             def noting(message: Message) -> Awaitable[None]:
-                if message["type"] == "http.response.start" and message["status"] >= 500:
-                    turned(kit.unit(mechanism=MECHANISM, session=False), message["status"])
+                nonlocal finished
+                kind = message["type"]
+                if kind == "http.response.start":
+                    if message["status"] >= 500:
+                        turned(kit.unit(mechanism=MECHANISM, session=False), message["status"])
+                elif kind != "http.response.body" or not message.get("more_body"):
+                    finished = True
                 return send(message)
 
-            await original(app, scope, receive, noting)
+            try:
+                await original(app, scope, receive, noting)
+            except BaseException as error:
+                # Middleware of the program ends the answer before it lets the error go on.
+                if not finished and not client_is_gone(error, scope):
+                    kit.unit(mechanism=MECHANISM, session=False).crash(alone(error))
+                raise
 
         answering.__crashfree__ = True  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
         return answering
