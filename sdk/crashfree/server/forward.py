@@ -72,6 +72,7 @@ class Forward:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(_TIMEOUT + 5)
+        self._http.close()
 
     def _run(self) -> None:
         pause = _IDLE
