@@ -65,11 +65,11 @@ def group(event: Mapping[str, Any]) -> Group:
     main: Mapping[str, Any] = errors[-1] if errors else {}
     kind = (as_text(main.get("type")) or "")[:_MOST_TEXT]
     value = (as_text(main.get("value")) or "")[:_MOST_TEXT]
+    frame = _culprit_frame(event, errors)
     metadata: dict[str, Any]
     if errors:
         title = _first_line(": ".join(part for part in (kind, _first_line(value)) if part))
         metadata = {"type": kind or "Error", "value": value[:1024]}
-        frame = _culprit_frame(event)
         for name in ("filename", "function"):
             text = as_text(frame.get(name))
             if text:
@@ -82,7 +82,7 @@ def group(event: Mapping[str, Any]) -> Group:
         hash=_hash(event, errors),
         type="error" if errors else "default",
         title=title or ("Error" if errors else "<unlabeled event>"),
-        culprit=_culprit(event),
+        culprit=_culprit(event, frame),
         level=level if level in _LEVELS else "error",
         platform=(as_text(event.get("platform")) or "other")[:64],
         unhandled=any(
@@ -116,16 +116,24 @@ def _template(event: Mapping[str, Any]) -> str:
     return template[:_MOST_TEXT] if template else _message(event)
 
 
-def _culprit_frame(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    frames = in_app(event_frames(event))
+def _culprit_frame(event: Mapping[str, Any], errors: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the newest frame of the application, of the last exception that has any."""
+    for error in reversed(errors):
+        frames = frames_of(error.get("stacktrace"))
+        if frames:
+            break
+    else:
+        frames = event_frames(event)
+    for frame in reversed(frames):
+        if frame.get("in_app") is True:
+            return frame
     return frames[-1] if frames else {}
 
 
-def _culprit(event: Mapping[str, Any]) -> str:
+def _culprit(event: Mapping[str, Any], frame: Mapping[str, Any]) -> str:
     transaction = as_text(event.get("transaction"))
     if transaction:
         return transaction[:_CULPRIT_LENGTH]
-    frame = _culprit_frame(event)
     place = as_text(frame.get("module")) or as_text(frame.get("filename")) or ""
     function = as_text(frame.get("function")) or ""
     return (f"{place} in {function}" if place and function else place or function)[:_CULPRIT_LENGTH]
@@ -149,11 +157,8 @@ def _hash(event: Mapping[str, Any], errors: list[Mapping[str, Any]]) -> str:
 
 
 def _digest(parts: Iterable[str]) -> str:
-    hashed = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        hashed.update(part.encode("utf-8", "replace"))
-        hashed.update(b"\0")
-    return hashed.hexdigest()
+    text = "\0".join([*parts, ""]).encode("utf-8", "replace")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def _default_parts(event: Mapping[str, Any], errors: list[Mapping[str, Any]]) -> list[str]:

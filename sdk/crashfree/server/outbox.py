@@ -116,20 +116,34 @@ def entries(db: sqlite3.Connection) -> list[dict[str, Any]]:
     ]
 
 
-def deliver(store: Store, *, client: HttpClient | None = None) -> int:
+def deliver(store: Store) -> int:
     """Deliver the letters that wait; return how many."""
     delivered = 0
-    while waiting := _claim(store):
-        given = settings(store)
-        for row in waiting:
-            fault = _deliver(store, row, given, client or HttpClient())
-            with store.write() as db:
-                db.execute(
-                    "UPDATE outbox SET state = ?, fault = ? WHERE id = ?",
-                    ("failed" if fault else "sent", fault, row.id),
-                )
-            delivered += 1
+    client = HttpClient()
+    try:
+        while waiting := _claim(store):
+            given = settings(store)
+            for row in waiting:
+                fault = _deliver(store, row, given, client)
+                with store.write() as db:
+                    db.execute(
+                        "UPDATE outbox SET state = ?, fault = ? WHERE id = ?",
+                        ("failed" if fault else "sent", fault, row.id),
+                    )
+                delivered += 1
+    finally:
+        client.close()
     return delivered
+
+
+def tidy(db: sqlite3.Connection, *, before: float, interrupted: float) -> None:
+    """Remove old letters, and say of those that a dying server was at that nobody knows."""
+    db.execute("DELETE FROM outbox WHERE date < ? AND state != 'waiting'", (before,))
+    db.execute(
+        "UPDATE outbox SET state = 'failed', fault = 'the server ended while sending'"
+        " WHERE state = 'sending' AND date < ?",
+        (interrupted,),
+    )
 
 
 def _claim(store: Store) -> list[_Row]:

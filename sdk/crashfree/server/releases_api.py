@@ -306,13 +306,13 @@ def _neighbours(db: sqlite3.Connection, release_id: int, project_id: int) -> dic
             (project_id, release.date, release.id),
         ).fetchone()
         found[f"{name}ReleaseVersion"] = None if row is None else row[0]
-    edges = db.execute(
-        "SELECT version FROM releases JOIN release_projects ON release_id = releases.id"
-        f" WHERE project_id = ? ORDER BY {releases.DATE}, releases.id",
-        (project_id,),
-    ).fetchall()
-    found["firstReleaseVersion"] = edges[0][0] if edges else None
-    found["lastReleaseVersion"] = edges[-1][0] if edges else None
+    for name, order in (("first", "ASC"), ("last", "DESC")):
+        row = db.execute(
+            "SELECT version FROM releases JOIN release_projects ON release_id = releases.id"
+            f" WHERE project_id = ? ORDER BY {releases.DATE} {order}, releases.id {order} LIMIT 1",
+            (project_id,),
+        ).fetchone()
+        found[f"{name}ReleaseVersion"] = None if row is None else row[0]
     found["sessionsLowerBound"] = found["sessionsUpperBound"] = None
     return found
 
