@@ -86,7 +86,9 @@ class Request(NamedTuple):
 class Stub:
     """The server; a context manager."""
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None, backlog: int = 64) -> None:
+    def __init__(
+        self, *, tls: ssl.SSLContext | None = None, port: int = 0, backlog: int = 64
+    ) -> None:
         self.requests: list[Request] = []
         self.connections = 0
         self._default = Answer()
@@ -95,7 +97,7 @@ class Stub:
         self._tls = tls
         self._closing = threading.Event()
         self._open: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=backlog)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name="stub", daemon=True).start()
 
@@ -133,6 +135,11 @@ class Stub:
     def stop(self) -> None:
         """Stop listening and drop every connection."""
         self._closing.set()
+        try:
+            # Closing alone leaves the port taken for as long as `accept` waits.
+            self._listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
         self._listener.close()
         with self._lock:
             connections = list(self._open)

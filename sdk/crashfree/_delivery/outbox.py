@@ -50,7 +50,6 @@ class Entry:
         "event",
         "riders",
         "sequence",
-        "settled",
         "size",
         "stored",
     )
@@ -60,7 +59,6 @@ class Entry:
     riders: bool
     """Whether session updates ride along: then only the worker sends it, in order."""
     sequence: int
-    settled: bool
     stored: list[str] | None
     """Where it lies on disk as well."""
     _unclaimed: list[None]
@@ -72,7 +70,6 @@ class Entry:
         self.event = event
         self.riders = riders
         self.sequence = 0
-        self.settled = False
         self.stored = None
         self._unclaimed = [None]
         self._fate = [None]
@@ -142,7 +139,7 @@ class Outbox:
         "_limits",
         "_lock",
         "_on_overflow",
-        "_order",
+        "_open",
         "_others",
         "_sequence",
     )
@@ -155,7 +152,8 @@ class Outbox:
     _bytes: int
     _in_a_row: int
     _sequence: int
-    _order: deque[Entry]
+    _open: dict[int, Entry]
+    """What is not settled, by number; in the order of the numbers, since dicts keep it."""
 
     def __init__(self, limits: QueueLimits, *, on_overflow: Callable[[Envelope], None]) -> None:
         self._limits = limits
@@ -187,12 +185,11 @@ class Outbox:
 
     def reached(self, mark: int) -> bool:
         """Return whether everything before the mark was settled."""
-        order = self._order
-        try:
-            # Arrivals get their numbers when somebody looks at them.
-            return order[0].sequence > mark
-        except IndexError:
-            return not self._arrivals or self._sequence >= mark
+        oldest = self._oldest()
+        if oldest is not None:
+            return oldest > mark
+        # Arrivals get their numbers when somebody looks at them.
+        return not self._arrivals or self._sequence >= mark
 
     # -- those that send
 
@@ -213,17 +210,12 @@ class Outbox:
 
     def settle(self, entry: Entry) -> None:
         """Note that it was sent, dropped or put on disk."""
-        entry.settled = True
-        lock = self._acquire()
-        try:
-            self._advance()
-        finally:
-            lock.release()
+        self._open.pop(entry.sequence, None)
 
     def unsettled(self) -> list[Entry]:
         """Return everything that waits or is under way, and forget what waits."""
         self._look(_PATIENCE)
-        left = [entry for entry in self._order.copy() if not entry.settled]
+        left = list(self._open.copy().values())
         left += self._arrivals.copy()
         self._arrivals.clear()
         self._events = _Lane()
@@ -245,7 +237,7 @@ class Outbox:
         self._bytes = 0
         self._in_a_row = 0
         self._sequence = 0
-        self._order = deque()
+        self._open = {}
 
     def _look(self, patience: float = 0.0) -> None:
         """Apply the limits to what arrived, unless somebody else is at it and will do it."""
@@ -290,21 +282,26 @@ class Outbox:
                 return
             self._sequence += 1
             entry.sequence = self._sequence
-            self._order.append(entry)
+            self._open[self._sequence] = entry
             lane = self._events if entry.event else self._others
             lane.put(entry, entry.precious)
             self._bytes += entry.size
             while lane and (len(lane) > limits.max_items or self._bytes > limits.max_bytes):
                 surplus = lane.give_up()
                 self._bytes -= surplus.size
-                surplus.settled = True
+                del self._open[surplus.sequence]
                 dropped.append(surplus)
-            self._advance()
 
-    def _advance(self) -> None:
-        order = self._order
-        while order and order[0].settled:
-            order.popleft()
+    def _oldest(self) -> int | None:
+        """Return the number of the oldest that is not settled; None when all are."""
+        while True:
+            try:
+                return next(iter(self._open))
+            except StopIteration:
+                return None
+            except RuntimeError:
+                # Somebody settled one between the two calls.
+                continue
 
     def _next(self, riders: bool) -> Entry | None:
         lane = self._events
