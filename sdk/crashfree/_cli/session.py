@@ -21,6 +21,7 @@ from crashfree.management import settings as settings_module
 from crashfree.management.api import ReleaseApi, checked_slug, default_http, user_agent
 from crashfree.management.channel import Channel, Http
 from crashfree.management.models import Identity
+from crashfree.management.problems import NotJson
 from crashfree.management.settings import Connection, MissingSetting, Settings
 from crashfree.release import Release
 
@@ -89,7 +90,7 @@ class Session:
     def api(self) -> ReleaseApi:
         """The client; MissingSetting without token or organization."""
         if self._api is None:
-            assert self.connection  # its notes are told before anything else
+            _ = self.connection  # tells its notes first
             self._api = ReleaseApi.from_settings(
                 self.settings, http=self._http(), on_retry=self._tell_retry
             )
@@ -180,6 +181,10 @@ class Session:
                 f"not found on {server}: {self._named()}",
                 "are they spelled as in their addresses, and may the token see them?",
             )
+        if isinstance(error, NotJson):
+            return Refused(error, f"{server}: {error.detail}", "")
+        if not error.status:  # found out here, from what the server said before
+            return Refused(error, error.detail, "")
         return Refused(error, f"{server} refused ({error.status}): {error.detail}", "")
 
     def _named(self) -> str:

@@ -179,6 +179,7 @@ class TestRefusals:
             (404, {"detail": "no"}, "organization 'acme', project 'web'", "spelled"),
             (400, {"projects": ["Invalid project slugs"]}, "projects: Invalid", ""),
             (500, {"detail": "Internal Error", "errorId": "x"}, "refused (500)", ""),
+            (200, "<html>login</html>", "SERVER: the server's answer is not JSON", ""),
         ],
     )
     def test_the_servers_refusal_is_told(
