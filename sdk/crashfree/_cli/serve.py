@@ -18,8 +18,9 @@ from typing import Any
 from crashfree._cli import output
 from crashfree._cli.failure import UsageFailure
 from crashfree._cli.parser import Commands
+from crashfree._delivery.spool import default_directory
 from crashfree._ground import env, json
-from crashfree.server import LocalServer
+from crashfree.server import LocalServer, discovery
 
 
 def add(commands: Commands) -> None:
@@ -109,11 +110,16 @@ def run(args: argparse.Namespace) -> int:
             output.note(args, f"release health: {server.url}")
             output.note(args, f"DSN: {server.dsn}")
             output.note(args, f"token: {server.token}")
-        if args.ready_file:
-            _write(args.ready_file, json.encode(told))
-        while not stop.wait(1.0):
-            if server.wait(0):
-                return 1
+        announced = _announced(told, args)
+        try:
+            if args.ready_file:
+                _write(args.ready_file, json.encode(told))
+            while not stop.wait(1.0):
+                if server.wait(0):
+                    return 1
+        finally:
+            if announced is not None:
+                discovery.withdraw(announced)
     return 0
 
 
@@ -143,13 +149,22 @@ def _token() -> str | None:
     return found.value if found is not None else None
 
 
+def _announced(told: dict[str, Any], args: argparse.Namespace) -> str | None:
+    """Say in the user's state directory that a server runs; return the directory."""
+    directory = default_directory(env.environ())
+    if directory is None:
+        return None
+    try:
+        discovery.announce(directory, told)
+    except OSError as error:
+        output.note(args, f"programs cannot find this server by dsn='local': {error}")
+        return None
+    return directory
+
+
 def _write(path: str, data: bytes) -> None:
     # A reader that waits for the file must not find half of it, and it holds a token.
-    temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
+        discovery.write_private(path, data)
     except OSError as error:
         raise UsageFailure(f"--ready-file {path}: {error}") from None

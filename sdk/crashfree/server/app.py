@@ -188,4 +188,4 @@ def _same_site(request: Request) -> bool:
 def routes() -> list[BaseRoute]:
     """Return every route but the ingest paths."""
     listed = [*sessions_api.ROUTES, *projects_api.ROUTES, *catalog_api.ROUTES]
-    return [*listed, openapi.route(listed, catalog_api.BODIES)]
+    return [*listed, openapi.route(listed, catalog_api.BODIES, catalog_api.QUERIES)]

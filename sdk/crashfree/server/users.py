@@ -185,24 +185,25 @@ def _extend(
     db: sqlite3.Connection, key: tuple[int, int, int, int, int, int], numbers: Sequence[int]
 ) -> None:
     users = UserSet()
-    users.add(numbers)
     found = db.execute(
         "SELECT id, members FROM user_sets WHERE project_id = ? AND level = ? AND slot = ?"
         " AND release_id = ? AND environment_id = ? AND kind = ?",
         key,
     ).fetchone()
     if found is None:
+        users.add(numbers)
         db.execute(
             "INSERT INTO user_sets (project_id, level, slot, release_id, environment_id, kind,"
             " members) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (*key, users.stored()),
         )
         return
-    before = found[1]
-    users.add_stored(before)
-    after = users.stored()
-    if after != before:
-        db.execute("UPDATE user_sets SET members = ? WHERE id = ?", (after, found[0]))
+    users.add_stored(found[1])
+    before = users.bits()
+    users.add(numbers)
+    # Most users of a larger piece are in it already, and writing a large set is the dear part.
+    if users.bits() != before:
+        db.execute("UPDATE user_sets SET members = ? WHERE id = ?", (users.stored(), found[0]))
 
 
 # Counting anew.
