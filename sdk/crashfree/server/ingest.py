@@ -417,10 +417,10 @@ def _quick_buckets(
     rows: list[BucketRow] = []
     known = _known_minutes
     try:
-        buckets = payload["aggregates"]
+        buckets: list[Any] = payload["aggregates"]
         if type(buckets) is not list:
             return None
-        for bucket in cast("list[Any]", buckets):
+        for bucket in buckets:
             get = bucket.get
             started, did = get("started"), get("did")
             exited, errored, crashed = get("exited", 0), get("errored", 0), get("crashed", 0)
