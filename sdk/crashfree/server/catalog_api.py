@@ -21,6 +21,7 @@ from crashfree.server import (
 )
 from crashfree.server.endpoint import Call, answer, api
 from crashfree.server.fields import Object
+from crashfree.server.release_list import SORTS
 
 _SCOPES: Final = (
     "event:admin",
@@ -100,3 +101,76 @@ BODIES: Final[Mapping[tuple[str, str], Object]] = {
     **rules_api.BODIES,
 }
 """The bodies of requests, for the description of the API: (method, path) -> shape."""
+
+_PAGE: Final = {
+    "per_page": "Entries on a page, 1 to 100 (100).",
+    "cursor": "Which page; the `Link` header of an answer names the next one.",
+}
+_PERIOD: Final = {
+    "statsPeriod": "A period up to now: `24h`, `14d`.",
+    "start": "Begin of the period, instead.",
+    "end": "End of the period.",
+}
+_RELEASE_HEALTH: Final = {
+    "health": "`1`: with the health of each project.",
+    "summaryStatsPeriod": "What period the health is about (24h).",
+    "adoptionStages": "`1`: with the stage of adoption in each project.",
+}
+_RELEASES: Final = {
+    "query": (
+        "A part of the name, and words: `release.version:>1.2`, `release.package:`,"
+        " `release.build:`, `release.stage:`, `release:latest`, `environment:`, `project:`."
+    ),
+    "status": "`open` (default), `archived`, or nothing for all.",
+    "sort": f"One of {', '.join(SORTS)}.",
+    "flatten": "`1`: an entry for each project of a release; needed to sort by health.",
+    "semverPrecedence": "`1` with `sort=semver`: rc.10 after rc.9, as people read versions.",
+    "project": "Slug or number; may be repeated.",
+    "environment": "Name; may be repeated.",
+    **_RELEASE_HEALTH,
+    **_PERIOD,
+    **_PAGE,
+}
+_ISSUES: Final = {
+    "query": (
+        "A part of the title, and words: `is:unresolved|resolved|ignored|new|regressed|assigned`,"
+        " `release:`, `first-release:`, `last-release:`, `environment:`, `level:`, `assigned:`,"
+        " `error.unhandled:`, `project:` (is:unresolved)."
+    ),
+    "sort": "One of date (default), new, freq, user.",
+    "environment": "Name; may be repeated.",
+    **_PAGE,
+}
+_FILES: Final = {"query": "A part of the name.", "checksum": "A SHA-1; may be repeated.", **_PAGE}
+_O: Final = "/api/0/organizations/{organization}/"
+_P: Final = "/api/0/projects/{organization}/{project}/"
+
+QUERIES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
+    ("GET", _O + "releases/"): _RELEASES,
+    ("GET", _P + "releases/"): _RELEASES,
+    ("GET", _O + "releases/{version}/"): {"project": "Slug or number.", **_RELEASE_HEALTH},
+    ("GET", _P + "releases/{version}/"): _RELEASE_HEALTH,
+    ("GET", _O + "releases/{version}/commits/"): {"repo_name": "Of this repository.", **_PAGE},
+    ("GET", _O + "releases/{version}/files/"): _FILES,
+    ("GET", _P + "releases/{version}/files/"): _FILES,
+    ("GET", _O + "releases/{version}/files/{file}/"): {"download": "The content itself."},
+    ("GET", _P + "releases/{version}/files/{file}/"): {"download": "The content itself."},
+    ("GET", _P + "files/artifact-bundles/"): {
+        "query": "A part of a release, a distribution or a bundle id.",
+        "sortBy": "`date_added` or `date_modified`, with `-` the newest first.",
+        **_PAGE,
+    },
+    ("DELETE", _P + "files/artifact-bundles/"): {"bundleId": "Which bundle."},
+    ("DELETE", _P + "files/source-maps/"): {"name": "Which release."},
+    ("GET", _O + "issues/"): {"project": "Slug or number; may be repeated.", **_ISSUES},
+    ("GET", _P + "issues/"): _ISSUES,
+    ("PUT", _O + "issues/"): {"id": "Which issue; repeated."},
+    ("PUT", _P + "issues/"): {"id": "Which issue; repeated."},
+    ("GET", _P + "events/"): {"full": "`1`: with the contents.", **_PAGE},
+    ("GET", _O + "repos/"): {
+        "query": "A part of the name.",
+        "status": "`active` (default), `deleted`, `all`.",
+        **_PAGE,
+    },
+}
+"""What the parameters of a query mean, for the description of the API."""

@@ -426,32 +426,29 @@ def release_commit_ids(
     ]
 
 
-def release_files(db: sqlite3.Connection, release_id: int) -> list[dict[str, Any]]:
-    """Return the files that a release's commits changed, as the API shows them."""
-    commit_ids = release_commit_ids(db, release_id)
-    shown = commit_json(db, commit_ids)
-    files: list[dict[str, Any]] = []
-    for start in range(0, len(commit_ids), _CHUNK):
-        chunk = commit_ids[start : start + _CHUNK]
-        for row in db.execute(
-            "SELECT commit_id, path, type FROM commit_files"
-            f" WHERE commit_id IN ({marks(chunk)}) ORDER BY path, commit_id",
-            chunk,
-        ):
-            commit = shown[int(row[0])]
-            files.append(
-                {
-                    "id": f"{row[0]}:{row[1]}",
-                    "orgId": ORGANIZATION_ID,
-                    "author": commit["author"],
-                    "commitMessage": commit["message"],
-                    "commitId": commit["id"],
-                    "filename": row[1],
-                    "type": row[2],
-                    "repoName": commit["repository"].get("name"),
-                }
-            )
-    return files
+def release_files(
+    db: sqlite3.Connection, release_id: int, *, limit: int, offset: int
+) -> list[dict[str, Any]]:
+    """Return files that a release's commits changed, by path, as the API shows them."""
+    rows = db.execute(
+        "SELECT commit_id, path, type FROM release_commits JOIN commit_files USING (commit_id)"
+        " WHERE release_id = ? ORDER BY path, commit_id LIMIT ? OFFSET ?",
+        (release_id, limit, offset),
+    ).fetchall()
+    shown = commit_json(db, sorted({int(row[0]) for row in rows}))
+    return [
+        {
+            "id": f"{row[0]}:{row[1]}",
+            "orgId": ORGANIZATION_ID,
+            "author": shown[row[0]]["author"],
+            "commitMessage": shown[row[0]]["message"],
+            "commitId": shown[row[0]]["id"],
+            "filename": row[1],
+            "type": row[2],
+            "repoName": shown[row[0]]["repository"].get("name"),
+        }
+        for row in rows
+    ]
 
 
 def changes_of(

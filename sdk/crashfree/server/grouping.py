@@ -118,6 +118,7 @@ def _template(event: Mapping[str, Any]) -> str:
 
 def _culprit_frame(event: Mapping[str, Any], errors: list[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return the newest frame of the application, of the last exception that has any."""
+    frames: list[Mapping[str, Any]]
     for error in reversed(errors):
         frames = frames_of(error.get("stacktrace"))
         if frames:
@@ -127,7 +128,9 @@ def _culprit_frame(event: Mapping[str, Any], errors: list[Mapping[str, Any]]) ->
     for frame in reversed(frames):
         if frame.get("in_app") is True:
             return frame
-    return frames[-1] if frames else {}
+    if frames:
+        return frames[-1]
+    return {}
 
 
 def _culprit(event: Mapping[str, Any], frame: Mapping[str, Any]) -> str:

@@ -36,13 +36,19 @@ _PARAMETERS: Final = {
 }
 
 
-def route(routes: Sequence[BaseRoute], bodies: Mapping[tuple[str, str], Object]) -> Route:
+Bodies = Mapping[tuple[str, str], Object]
+"""The shapes that request bodies are checked with, by method and path."""
+Queries = Mapping[tuple[str, str], Mapping[str, str]]
+"""What the parameters of a query mean, by method and path."""
+
+
+def route(routes: Sequence[BaseRoute], bodies: Bodies, queries: Queries) -> Route:
     """Return the route of the description of `routes`, itself included."""
     listed: list[BaseRoute] = list(routes)
 
     def get_openapi(call: Call) -> Response:
         """Return this description."""
-        return answer(describe(listed, bodies, server=call.base_url))
+        return answer(describe(listed, bodies, queries, server=call.base_url))
 
     own = api(PATH, GET=get_openapi)
     listed.append(own)
@@ -62,7 +68,8 @@ def described(routes: Sequence[BaseRoute]) -> dict[str, Mapping[str, Handler]]:
 
 def describe(
     routes: Sequence[BaseRoute],
-    bodies: Mapping[tuple[str, str], Object],
+    bodies: Bodies,
+    queries: Queries,
     *,
     server: str = "http://127.0.0.1",
 ) -> dict[str, Any]:
@@ -74,7 +81,9 @@ def describe(
         if names:
             entry["parameters"] = [_parameter(name) for name in names]
         for method, handler in handlers.items():
-            entry[method.lower()] = _operation(method, path, handler, bodies.get((method, path)))
+            entry[method.lower()] = _operation(
+                method, path, handler, bodies.get((method, path)), queries.get((method, path), {})
+            )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -123,7 +132,9 @@ def _parameter(name: str) -> dict[str, Any]:
     }
 
 
-def _operation(method: str, path: str, handler: Handler, body: Object | None) -> dict[str, Any]:
+def _operation(
+    method: str, path: str, handler: Handler, body: Object | None, query: Mapping[str, str]
+) -> dict[str, Any]:
     text = (handler.__doc__ or "").strip()
     success = _SUCCESS.get(method, "200")
     found: dict[str, Any] = {
@@ -137,6 +148,11 @@ def _operation(method: str, path: str, handler: Handler, body: Object | None) ->
     }
     if _PARAMETER.search(path):
         found["responses"]["404"] = {"$ref": "#/components/responses/NotFound"}
+    if query:
+        found["parameters"] = [
+            {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
+            for name, text in query.items()
+        ]
     if body is not None:
         found["requestBody"] = {
             "required": True,

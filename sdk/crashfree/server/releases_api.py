@@ -29,7 +29,16 @@ from crashfree.server import (
 )
 from crashfree.server.commits import Range, StoredCommit, UnknownRepositories
 from crashfree.server.counting import Selection
-from crashfree.server.endpoint import Call, Problem, answer, api, iso, page
+from crashfree.server.endpoint import (
+    Call,
+    Problem,
+    answer,
+    api,
+    cursor_of,
+    iso,
+    link,
+    page,
+)
 from crashfree.server.fields import Invalid, Object
 from crashfree.server.release_health import adoption_stages, release_health
 from crashfree.server.release_json import Extras, release_json, version_info
@@ -349,16 +358,25 @@ def list_commits(call: Call) -> Response:
                 raise Problem(404)
             repository = known.id
         ids = commits.release_commit_ids(db, release.id, repository=repository)
-        shown = commits.commit_json(db, ids, with_releases=True)
-    return page(call, [shown[commit] for commit in ids])
+        cursor = cursor_of(call)
+        wanted = ids[cursor.offset : cursor.offset + cursor.per_page]
+        shown = commits.commit_json(db, wanted, with_releases=True)
+    more = len(ids) > cursor.offset + cursor.per_page
+    return answer(
+        [shown[commit] for commit in wanted], headers={"Link": link(call, cursor, more=more)}
+    )
 
 
 def list_commit_files(call: Call) -> Response:
     """Return the files that the commits of a release changed."""
     with call.store.read() as db:
         release = found_release(db, call)
-        files = commits.release_files(db, release.id)
-    return page(call, files)
+        cursor = cursor_of(call)
+        files = commits.release_files(
+            db, release.id, limit=cursor.per_page + 1, offset=cursor.offset
+        )
+    more = len(files) > cursor.per_page
+    return answer(files[: cursor.per_page], headers={"Link": link(call, cursor, more=more)})
 
 
 def list_release_repositories(call: Call) -> Response:

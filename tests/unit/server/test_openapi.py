@@ -11,7 +11,7 @@ from crashfree.server.app import routes
 from crashfree.server.openapi import PATH, describe, described
 
 ROUTES = routes()
-DESCRIPTION = describe(ROUTES, catalog_api.BODIES)
+DESCRIPTION = describe(ROUTES, catalog_api.BODIES, catalog_api.QUERIES)
 OPERATIONS = [
     (path, method, operation)
     for path, entry in DESCRIPTION["paths"].items()
@@ -50,6 +50,7 @@ def test_every_parameter_of_a_path_is_declared() -> None:
 def test_every_body_belongs_to_an_operation() -> None:
     known = {(method.upper(), path) for path, method, _ in OPERATIONS}
     assert set(catalog_api.BODIES) <= known
+    assert set(catalog_api.QUERIES) <= known
     for path, method, operation in OPERATIONS:
         if (method.upper(), path) in catalog_api.BODIES:
             schema = operation["requestBody"]["content"]["application/json"]["schema"]

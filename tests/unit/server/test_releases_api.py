@@ -216,6 +216,18 @@ def test_a_commit_is_shown_with_author_repository_and_releases(c: Catalog) -> No
     assert [each["name"] for each in c.get(c.of("a@1", "repositories/"))] == ["owner/repo"]
 
 
+def test_commits_and_files_come_in_pages(c: Catalog) -> None:
+    patch = [{"path": "a", "type": "M"}]
+    c.release("a@1", commits=[c.commit(key, patch_set=patch) for key in "abc"])
+    for path in ("commits/", "commitfiles/"):
+        first = call(c.server, "GET", c.of("a@1", path, per_page="2"))
+        assert len(first.json) == 2
+        assert 'rel="next"; results="true"' in first.headers["Link"]
+        last = call(c.server, "GET", c.of("a@1", path, per_page="2", cursor="2:1:0"))
+        assert len(last.json) == 1
+        assert 'rel="next"; results="false"' in last.headers["Link"]
+
+
 def test_authors_are_found_by_address_or_made_of_the_name(c: Catalog) -> None:
     commits = [
         c.commit("a", author_name="Jörg Müller"),
