@@ -139,7 +139,7 @@ def _dispatch(argv: Sequence[str]) -> int:
             usage=parser.format_usage().strip(),
         )
     args = parser.parse_args(argv, common_defaults())
-    if args.log_level not in ("trace", "debug"):
+    if _log_level(args) not in ("trace", "debug"):
         return _called(args)
     before = log.debugging()
     log.set_debug(True)
@@ -147,6 +147,13 @@ def _dispatch(argv: Sequence[str]) -> int:
         return _called(args)
     finally:
         log.set_debug(before)
+
+
+def _log_level(args: argparse.Namespace) -> str:
+    if args.log_level is not None:
+        return str(args.log_level)
+    found = env.setting(env.environ(), "LOG_LEVEL")
+    return found.value.lower() if found is not None else ""
 
 
 def _called(args: argparse.Namespace) -> int:

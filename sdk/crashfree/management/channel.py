@@ -26,6 +26,7 @@ from crashfree.management.retries import Attempt, RetryPolicy, pause_before_next
 READ_TIMEOUT = 60.0
 MAX_BODY = 64 * 1024 * 1024
 _MAX_PAGES = 10_000
+_SLOWEST = 64 * 1024.0  # bytes a second that an upload may be slow
 
 Query = Mapping[str, object]
 
@@ -230,14 +231,16 @@ class Channel:
         began: float,
         repeatable: bool,
     ) -> tuple[Reply | None, Unreachable | None]:
-        left = self._policy.budget - (self._clock.monotonic() - began)
+        # Large bodies take their time on a slow line; the budget is for waiting, not for sending.
+        sending = len(data or b"") / _SLOWEST
+        left = self._policy.budget + sending - (self._clock.monotonic() - began)
         try:
             reply = self._http.request(
                 method,
                 url,
                 headers={**self._headers, **headers},
                 body=data,
-                timeout=max(1.0, min(READ_TIMEOUT, left)),
+                timeout=max(1.0, min(READ_TIMEOUT + sending, left)),
                 max_body=MAX_BODY,
                 repeatable=repeatable,
             )
