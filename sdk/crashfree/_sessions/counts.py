@@ -4,6 +4,9 @@ Units in flight per minute, finished ones per (minute, user, outcome), and what 
 to the transport, which has not said yet that it is done with it. Both ledgers keep their books
 here, and the post-mortem reads them back.
 
+Units that have been in flight for more than five days (connections, mostly) would not be told by
+any server; their minutes are put together, so that the books stay small however long they live.
+
 Invariant: every unit that began is in exactly one place: in flight, ended, on loan, or settled.
 
 Threads: one at a time, which is for the owner to see to. Source: sessions.md section 2.
@@ -15,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from crashfree._ground import json
 from crashfree._ground.typed import Any
+from crashfree._protocol import limits
 from crashfree._protocol.aggregates import OUTCOMES, CountKey
 from crashfree.types import Outcome
 
@@ -28,6 +32,7 @@ _MINUTE_SHIFT = 32
 _USER_SHIFT = 4
 _USER_MASK = (1 << 28) - 1
 _CODE_MASK = 15
+_MANY_MINUTES = 5000
 
 
 def record(minute: int, code: int, user: int = 0) -> int:
@@ -41,11 +46,13 @@ def record(minute: int, code: int, user: int = 0) -> int:
 class Counts:
     """The books."""
 
-    __slots__ = ("batch", "begun", "ended", "lent", "marked", "open", "settled")
+    __slots__ = ("batch", "begun", "ended", "lent", "marked", "oldest", "open", "settled")
     open: dict[int, int]
     """Units in flight by minute (a multiple of 60)."""
     marked: dict[int, int]
     """Those of them that have crashed already."""
+    oldest: int
+    """The minute under which those stand that are more than five days old; 0: none are."""
     ended: dict[CountKey, int]
     lent: dict[int, dict[CountKey, int]]
     """What is on loan, by batch."""
@@ -56,6 +63,7 @@ class Counts:
     def __init__(self) -> None:
         self.open = {}
         self.marked = {}
+        self.oldest = 0
         self.ended = {}
         self.lent = {}
         self.batch = 0
@@ -65,20 +73,40 @@ class Counts:
     def enter(self, records: Mapping[int, int], user: Callable[[int], str | None]) -> None:
         """Enter records, each with how often it was written."""
         for word, times in records.items():
-            minute = (word >> _MINUTE_SHIFT) * 60
-            code = word & _CODE_MASK
-            if code == BEGUN:
+            if word & _CODE_MASK == BEGUN:
                 self.begun += times
-                _add(self.open, minute, times)
-            elif code == MARKED:
-                _add(self.marked, minute, times)
-            elif ENDED <= code < ENDED + len(OUTCOMES):
-                outcome = OUTCOMES[code - ENDED]
-                number = word >> _USER_SHIFT & _USER_MASK
-                _add(self.open, minute, -times)
-                if outcome == "crashed":
-                    _add(self.marked, minute, -times)
-                _add(self.ended, (minute, user(number) if number else None, outcome), times)
+                _add(self.open, (word >> _MINUTE_SHIFT) * 60, times)
+        # What ended may stand in another window than its beginning, and be read first.
+        for word, times in records.items():
+            code = word & _CODE_MASK
+            if code != BEGUN:
+                self._enter_change(word, code, times, user)
+        if len(self.open) > _MANY_MINUTES:
+            self._put_old_ones_together()
+
+    def _enter_change(
+        self, word: int, code: int, times: int, user: Callable[[int], str | None]
+    ) -> None:
+        minute = (word >> _MINUTE_SHIFT) * 60
+        where = minute if minute in self.open or not self.oldest else self.oldest
+        if code == MARKED:
+            _add(self.marked, where, times)
+        elif ENDED <= code < ENDED + len(OUTCOMES):
+            outcome = OUTCOMES[code - ENDED]
+            number = word >> _USER_SHIFT & _USER_MASK
+            _add(self.open, where, -times)
+            if outcome == "crashed":
+                _add(self.marked, where, -times)
+            _add(self.ended, (minute, user(number) if number else None, outcome), times)
+
+    def _put_old_ones_together(self) -> None:
+        horizon = max(self.open) - limits.SESSION_AGE
+        old = [minute for minute in self.open if minute < horizon]
+        if len(old) < 2:
+            return
+        self.oldest = min(old)
+        for counts in (self.open, self.marked):
+            _add(counts, self.oldest, sum(counts.pop(minute, 0) for minute in old))
 
     def lend(self) -> int | None:
         """Put all that ended on loan; return the batch, None when there is nothing."""
@@ -132,14 +160,19 @@ class Counts:
 
     def encode(self, cursors: list[int]) -> bytes:
         """Return the books, and how far the windows have been entered, as JSON."""
+        base = min(self.open, default=0)
         return json.encode(
             {
                 "cursors": cursors,
                 "batch": self.batch,
                 "begun": self.begun,
                 "settled": self.settled,
+                "oldest": self.oldest,
+                "base": base,
+                # Minutes behind `base`, units, and how many of them have crashed already.
                 "open": [
-                    [minute, n, self.marked.get(minute, 0)] for minute, n in self.open.items()
+                    [(minute - base) // 60, n, self.marked.get(minute, 0)]
+                    for minute, n in self.open.items()
                 ],
                 "ended": _rows(self.ended),
                 "lent": [[batch, _rows(counts)] for batch, counts in self.lent.items()],
@@ -154,9 +187,11 @@ class Counts:
         counts.batch = int(value["batch"])
         counts.begun = int(value["begun"])
         counts.settled = int(value["settled"])
-        for minute, n, marked in value["open"]:
-            _add(counts.open, int(minute), int(n))
-            _add(counts.marked, int(minute), int(marked))
+        counts.oldest = int(value["oldest"])
+        base = int(value["base"])
+        for minutes, n, marked in value["open"]:
+            _add(counts.open, base + int(minutes) * 60, int(n))
+            _add(counts.marked, base + int(minutes) * 60, int(marked))
         counts.ended = _read_rows(value["ended"])
         counts.lent = {int(batch): _read_rows(rows) for batch, rows in value["lent"]}
         return counts, [int(cursor) for cursor in value["cursors"]]

@@ -238,7 +238,11 @@ class Ledger:
                 return False
             self._enter()
             told = not self._counts.alive and not self._counts.waiting
-        return told and self._store.remove()
+        if not told or not self._store.remove():
+            return False
+        # What begins now would be written where nobody looks.
+        self.forget()
+        return True
 
     def forget(self) -> None:
         """Count no more: in a forked child, the file is the parent's."""

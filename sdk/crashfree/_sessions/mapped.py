@@ -9,6 +9,7 @@ writing in a child.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 
@@ -53,5 +54,4 @@ def _reserve(descriptor: int, size: int) -> None:
         left -= os.write(descriptor, zeros[: min(left, PIECE)])
 
 
-_NOT_SUPPORTED = frozenset((22, 38, 95))
-"""EINVAL, ENOSYS, EOPNOTSUPP."""
+_NOT_SUPPORTED = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))

@@ -103,3 +103,33 @@ class Books(RuleBasedStateMachine):
 
 TestBooks = Books.TestCase
 TestBooks.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_units_in_flight_for_weeks_keep_the_books_small() -> None:
+    """A connection begun in every minute of a month, none of which has ended."""
+    counts = Counts()
+    minutes = range(29_000_000, 29_000_000 + 30 * 1440)
+    for start in range(0, len(minutes), 1000):
+        counts.enter(
+            {record(minute, BEGUN): 1 for minute in minutes[start : start + 1000]}, NAMES.get
+        )
+    assert counts.alive == len(minutes)
+    assert len(counts.open) < 9000
+    assert len(counts.encode([0, 0])) < 120_000
+    again, _ = Counts.decode(counts.encode([0, 0]))
+    for minute in minutes:
+        again.enter({record(minute, ENDED): 1}, NAMES.get)
+    assert again.alive == 0
+    assert not any(again.open.values())
+    assert sum(again.ended.values()) == len(minutes)
+
+
+def test_an_end_that_is_read_before_its_beginning_is_the_same_unit() -> None:
+    counts = Counts()
+    minute = 29_000_000
+    counts.enter({record(minute, ENDED): 1, record(minute, BEGUN): 1}, NAMES.get)
+    assert (counts.alive, counts.open, counts.waiting) == (0, {}, 1)
+    counts.enter({record(minute, ENDED + 2): 1}, NAMES.get)
+    counts.enter({record(minute, MARKED): 1}, NAMES.get)
+    counts.enter({record(minute, BEGUN): 1}, NAMES.get)
+    assert (counts.alive, counts.open) == (0, {})

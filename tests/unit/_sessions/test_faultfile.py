@@ -1,4 +1,4 @@
-"""The file for crashes by signals; in processes of its own, since faulthandler is one per process."""
+"""The file for crashes by signals, in processes of its own: faulthandler is one per process."""
 
 from __future__ import annotations
 
