@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from crashfree._capture import exceptions, foreign, plain, stacktrace, trim
+from crashfree._capture import exceptions, foreign, plain, rendering, stacktrace, trim
 from crashfree._capture import scope as scopes_
 from crashfree._capture.contexts import ProcessFacts
 from crashfree._capture.exceptions import GENERIC, TakenChain
@@ -100,7 +100,7 @@ class Recorder:
     def message(self, message: str, level: Level, scope: Scope) -> Draft:
         """Take a message, with the stack of its caller where that is wanted."""
         draft = Draft(self, scope, level)
-        draft.text = foreign.text_of(message)
+        draft.text = rendering.text_of(message)
         if self.settings.attach_stacktrace:
             variables = draft.local_variables if self.settings.with_locals else None
             draft.stack = stacktrace.take_callers(_caller(), variables)
@@ -278,7 +278,8 @@ class Draft:
             return trim.encoded(event)
         except (TypeError, ValueError, RuntimeError):
             # No plain JSON, or it still changes while we read it.
-            return trim.encoded(self.repaired(event))
+            repaired = self.repaired({**event, "_meta": None})
+            return trim.encoded(repaired)
 
     def scrub(self, event: Event) -> None:
         """Hide what is secret in `event`."""
@@ -362,9 +363,9 @@ def thread_facts() -> ThreadFacts:
         task = None if current is None else foreign.attempt(current.get_name)
     return ThreadFacts(
         thread.ident or 0,
-        foreign.text_of(thread.name),
+        rendering.text_of(thread.name),
         thread is threading.main_thread(),
-        None if task is None else foreign.text_of(task),
+        None if task is None else rendering.text_of(task),
     )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from crashfree._capture import foreign
+from crashfree._capture import foreign, rendering
 from crashfree._capture.stacktrace import Frames, Locals, TakenStack, take_traceback
 from crashfree.types import ExceptionValue, Mechanism
 
@@ -116,7 +116,7 @@ def _take_one(
     local_variables: Locals | None,
 ) -> TakenException:
     kind: type[Any] = type(error)
-    message = foreign.message_of(error)
+    message = rendering.message_of(error)
     notes = foreign.attribute(error, "__notes__")
     if notes is not None:
         message = _with_notes(message, notes)

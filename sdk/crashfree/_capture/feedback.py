@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from crashfree._capture import foreign
+from crashfree._capture import rendering
 from crashfree._capture.draft import Recorder
 from crashfree._capture.scope import Scope, merged
 from crashfree._capture.settings import CaptureSettings
@@ -44,11 +44,11 @@ def feedback_items(
         scope.trace = scopes[1].own_trace()
     draft = Recorder(settings, clock).event({"level": "info"}, scope)
     event: dict[str, Any] = dict(draft.build())
-    feedback: dict[str, Any] = {"message": foreign.text_of(message)[:MESSAGE_CHARACTERS]}
+    feedback: dict[str, Any] = {"message": rendering.text_of(message)[:MESSAGE_CHARACTERS]}
     for key, value in (("name", name), ("contact_email", email), ("url", url)):
         if value:
-            feedback[key] = foreign.text_of(value)[:_FIELD_CHARACTERS]
-    about = fields.hex_id(foreign.text_of(event_id)) if event_id else None
+            feedback[key] = rendering.text_of(value)[:_FIELD_CHARACTERS]
+    about = fields.hex_id(rendering.text_of(event_id)) if event_id else None
     if about is not None:
         feedback["associated_event_id"] = about
     draft.scrub(event)  # type: ignore[arg-type]

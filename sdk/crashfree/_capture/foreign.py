@@ -11,7 +11,8 @@ Source: wire.md section 7; complaints-transport.md, 17 and 32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -20,7 +21,8 @@ R = TypeVar("R")
 REPR_CHARACTERS = 1024
 """A foreign repr is cut to this many characters."""
 BROKEN_REPR = "<broken repr>"
-UNPRINTABLE_EXCEPTION = "<unprintable exception>"
+ENTRIES = 1000
+"""Of a foreign container no more are looked at."""
 
 # Printing an integer costs time quadratic in its digits, and beyond 4300 of them CPython refuses.
 _PRINTABLE_BITS = 4096
@@ -34,38 +36,13 @@ def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | 
         return None
 
 
-def text_of(value: object) -> str:
-    """Return `str(value)` as an exact str; a marker when that fails."""
-    kind: type[Any] = type(value)
-    if kind is str:
-        return value  # type: ignore[return-value]
-    if kind is int:
-        return integer_text(value)  # type: ignore[arg-type]
-    try:
-        return _exact(str(value))
-    except Exception:
-        return repr_of(value)
-
-
 def repr_of(value: object, limit: int = REPR_CHARACTERS) -> str:
     """Return `repr(value)` as an exact str, cut to `limit` characters; a marker when it fails."""
     try:
-        text = _exact(repr(value))
+        text = exact(repr(value))
     except Exception:
         return BROKEN_REPR
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def message_of(error: BaseException) -> str:
-    """Return what an exception says: `str`, else `repr`, else a marker.
-
-    Source: wire.md section 6.1.
-    """
-    try:
-        return _exact(str(error))
-    except Exception:
-        text = repr_of(error)
-        return UNPRINTABLE_EXCEPTION if text == BROKEN_REPR else text
 
 
 def integer_text(value: int) -> str:
@@ -76,13 +53,18 @@ def integer_text(value: int) -> str:
 
 def type_name(kind: type[Any]) -> str:
     """Return the qualified name of a class without asking its metaclass."""
-    return _exact(_QUALNAME(kind))
+    return exact(_QUALNAME(kind))
 
 
 def module_name(kind: type[Any]) -> str | None:
     """Return the module of a class; None when it does not say."""
     module = attempt(_MODULE, kind)
-    return _exact(module) if issubclass(type(module), str) else None
+    return exact(module) if issubclass(type(module), str) else None
+
+
+def bases(kind: type) -> tuple[type, ...]:
+    """Return a class and everything it inherits from, without asking its metaclass."""
+    return _MRO(kind)
 
 
 def declared(kind: type, name: str) -> Any:
@@ -105,37 +87,52 @@ def attribute(value: object, name: str) -> object:
         return None
 
 
+def is_mapping(kind: type) -> bool:
+    """Return whether a class says it is a mapping."""
+    try:
+        return issubclass(kind, Mapping)
+    except Exception:
+        # Registered classes are looked up by hash, which a metaclass may have taken away.
+        return False
+
+
 def mapping(value: object) -> dict[Any, Any] | None:
-    """Return a mapping as a dict of its own; None for anything else."""
+    """Return a mapping as a dict of its own, of at most 1000 entries; None for anything else."""
     kind: type[Any] = type(value)
+    given: Any = value
     if issubclass(kind, dict):
-        return _DICT_COPY(value)
-    if issubclass(kind, Mapping):
-        given: Any = value
-        return attempt(lambda: dict(given))
+        if _DICT_LEN(given) <= ENTRIES:
+            return _DICT_COPY(given)
+        return attempt(lambda: dict(islice(_DICT_ITEMS(given), ENTRIES)))
+    if is_mapping(kind):
+        return attempt(lambda: dict(islice(given.items(), ENTRIES)))
     return None
 
 
 def sequence(value: object) -> list[Any] | None:
-    """Return a list or tuple as a list of its own; None for anything else."""
+    """Return a list or tuple as a list of its own, the ends of a long one; None for others."""
+    given: Any = value
     kind: type[Any] = type(value)
-    entries: Any = value
-    if issubclass(kind, list):
-        return _LIST_COPY(entries)
-    if issubclass(kind, tuple):
-        return list(_TUPLE_ITER(entries))
-    return None
+    base: Any = list if issubclass(kind, list) else tuple if issubclass(kind, tuple) else None
+    if base is None:
+        return None
+    take = base.__getitem__
+    if base.__len__(given) <= ENTRIES:
+        return list(take(given, slice(None)))
+    half = ENTRIES // 2
+    return [*take(given, slice(half)), *take(given, slice(-half, None))]
 
 
-def _exact(text: Any) -> str:
+def exact(text: Any) -> str:
+    """Return a str, or one of a subclass, as a plain str."""
     # A subclass of str may override anything, even its length.
     return text if type(text) is str else str.__str__(text)
 
 
 # By the builtin's own methods: a subclass may have overridden them.
 _DICT_COPY: Callable[[Any], dict[Any, Any]] = dict.__dict__["copy"]
-_LIST_COPY: Callable[[Any], list[Any]] = list.__dict__["copy"]
-_TUPLE_ITER: Callable[[Any], Iterator[Any]] = tuple.__dict__["__iter__"]
+_DICT_LEN: Callable[[Any], int] = dict.__dict__["__len__"]
+_DICT_ITEMS: Callable[[Any], Iterable[tuple[Any, Any]]] = dict.__dict__["items"]
 _QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 _MRO: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 _SPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from crashfree._capture import foreign
+from crashfree._capture import foreign, rendering
 from crashfree._capture.meta import Path
 from crashfree._capture.normalize import Normalizer
 from crashfree.types import JSON, Request
@@ -128,12 +128,12 @@ def permitted(
             continue
         path: Path = (_ROOT, key)
         if key == "method":
-            method = foreign.text_of(value).upper()
+            method = rendering.text_of(value).upper()
             if method.isalpha() and method.isascii():
                 result[key] = method[:32]
         elif key in ("url", "query_string", "fragment"):
             result[key] = normalizer.text(
-                _query_text(value) if key == "query_string" else foreign.text_of(value), path
+                _query_text(value) if key == "query_string" else rendering.text_of(value), path
             )
         elif key in ("headers", "env"):
             result[key] = _pairs(value, normalizer, path, personal=personal, env=key == "env")
@@ -148,10 +148,10 @@ def _pairs(
     pairs = foreign.mapping(value) or {}
     result: dict[str, JSON] = {}
     for name, text in list(pairs.items())[:_MAX_HEADERS]:
-        key = foreign.text_of(name)[:200]
+        key = rendering.text_of(name)[:200]
         if not personal and (key.lower() in _PERSONAL_HEADERS or (env and key not in _ENV_KEYS)):
             continue
-        result[key] = normalizer.text(foreign.text_of(text), (path, key))
+        result[key] = normalizer.text(rendering.text_of(text), (path, key))
     return result
 
 
@@ -160,5 +160,5 @@ def _query_text(value: object) -> str:
         return value.decode("latin-1")
     fields = foreign.mapping(value)
     if fields is not None:
-        return "&".join(f"{foreign.text_of(k)}={foreign.text_of(v)}" for k, v in fields.items())
-    return foreign.text_of(value).lstrip("?")
+        return "&".join(f"{rendering.text_of(k)}={rendering.text_of(v)}" for k, v in fields.items())
+    return rendering.text_of(value).lstrip("?")

@@ -17,15 +17,13 @@ Source: wire.md section 7.
 from __future__ import annotations
 
 import sys
-from array import array
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timezone
 from itertools import islice
 from typing import Any
 
-from crashfree._capture import foreign
-from crashfree._capture.meta import FILTERED, Notes, Path
+from crashfree._capture import foreign, rendering
+from crashfree._capture.meta import Notes, Path
 from crashfree._ground.clock import Clock
 from crashfree.types import JSON
 
@@ -37,12 +35,10 @@ TIME_BUDGET = 0.05
 """Seconds of one event that foreign reprs may take together."""
 
 CYCLIC = "<cyclic>"
-SKIPPED = "<skipped: time budget>"
+SKIPPED = rendering.SKIPPED
 
 _LARGEST = 1 << 53
-_LONGEST_RENDERING = foreign.REPR_CHARACTERS
-_EMPTY: dict[str, str] = {}
-_VIEWS: tuple[type, ...] = (type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items()))
+_LONGEST_RENDERING = rendering.CHARACTERS
 
 
 def never(key: str) -> bool:
@@ -102,7 +98,7 @@ class Normalizer:
         if type(entries) is dict and not self.quoted and self.is_flat(entries):
             return entries.copy()
         return self._object(
-            _items(entries, TOP_BREADTH + 1), _length(entries), path, DEPTH, TOP_BREADTH
+            rendering.items(entries, TOP_BREADTH + 1), _length(entries), path, DEPTH, TOP_BREADTH
         )
 
     def is_flat(self, entries: dict[Any, Any]) -> bool:
@@ -143,7 +139,7 @@ class Normalizer:
         """Return any object as JSON, containers `depth` levels deep, 10 entries wide."""
         kind: type[Any] = type(value)
         if self.quoted:
-            if kind not in _CONTAINERS:
+            if not rendering.is_container(kind):
                 return self._leaf_repr(value, path, depth)
         elif kind is str:
             text: str = value  # type: ignore[assignment]
@@ -154,7 +150,7 @@ class Normalizer:
             return _integer(value)  # type: ignore[arg-type]
         elif kind is float:
             return _number(value)  # type: ignore[arg-type]
-        elif kind not in _CONTAINERS:
+        elif not rendering.is_container(kind):
             return self._other(value, path, depth)
         return self._container(value, kind, path, depth)
 
@@ -177,10 +173,10 @@ class Normalizer:
         try:
             if issubclass(kind, dict):
                 return self._object(
-                    _items(value, BREADTH + 1), _length(value), path, depth, BREADTH
+                    rendering.items(value, BREADTH + 1), _length(value), path, depth, BREADTH
                 )
             length = _length(value)
-            entries = _first(value, BREADTH + 1)
+            entries = rendering.first(value, BREADTH + 1)
             if entries is None:
                 return unserializable(value)
             below = [
@@ -230,7 +226,7 @@ class Normalizer:
             return foreign.integer_text(value)  # type: ignore[arg-type]
         if value is None or kind is bool or kind is float:
             return repr(value)
-        base = _container_base(kind)
+        base = rendering.container(kind)
         if base is not None:
             return self._container(value, base, path, depth)
         return self.text(self.rendered(value), path)
@@ -240,7 +236,7 @@ class Normalizer:
         own = foreign.declared(kind, "__crashfree_repr__")
         if own is not None:
             return self._budgeted(lambda: _own_words(own, value), path)
-        base = _container_base(kind)
+        base = rendering.container(kind)
         if base is not None:
             return self._container(value, base, path, depth)
         if _is_enum(kind):
@@ -256,7 +252,7 @@ class Normalizer:
         if issubclass(kind, datetime):
             return _moment(value)  # type: ignore[arg-type]
         if issubclass(kind, date):
-            return foreign.text_of(value)
+            return rendering.text_of(value)
         return self._foreign(value, kind, path, depth)
 
     def _foreign(self, value: object, kind: type[Any], path: Path, depth: int) -> JSON:
@@ -264,106 +260,28 @@ class Normalizer:
         if module == "numpy" and foreign.declared(kind, "__iter__") is None:
             scalar: Any = value
             plain = foreign.attempt(lambda: scalar.item())
-            if type(plain) in (bool, int, float, str):
+            if type(plain) is not type(value) and type(plain).__module__ == "builtins":
                 return self.value(plain, path, depth)
-        if kind.__name__ in _AS_TEXT.get(module, ()):
-            return self._budgeted(lambda: foreign.text_of(value), path)
-        if depth > 0 and issubclass(kind, Mapping) and not _is_lazy(kind):
+        if foreign.type_name(kind) in _AS_TEXT.get(module, ()):
+            return self._budgeted(lambda: rendering.text_of(value), path)
+        if depth > 0 and foreign.is_mapping(kind) and not _is_lazy(kind):
             items = foreign.attempt(lambda: list(islice(value.items(), BREADTH + 1)))  # type: ignore[attr-defined]
             if items is not None and all(type(item) is tuple and len(item) == 2 for item in items):
                 return self._object(items, _length(value), path, depth, BREADTH)
         return self.text(self.rendered(value), path)
 
     def _budgeted(self, render: Callable[[], str], path: Path) -> str:
-        return SKIPPED if self._out_of_time() else self.text(render(), path)
+        return self.text(render(), path) if self._in_time() else SKIPPED
 
-    def _out_of_time(self) -> bool:
+    def rendered(self, value: object) -> str:
+        """Return something like `repr(value)`, bounded, without secrets, within the time budget."""
+        return rendering.rendered(value, hide=self._sensitive, may_ask=self._in_time)
+
+    def _in_time(self) -> bool:
         now = self._clock.monotonic()
         if self._deadline is None:
             self._deadline = now + self.budget
-        return now > self._deadline
-
-    # -- bounded repr
-
-    def rendered(self, value: object, limit: int = _LONGEST_RENDERING) -> str:
-        """Return something like `repr(value)`, of bounded length and cost.
-
-        Builtin containers and dataclasses are rendered here and secret keys in them hidden;
-        only their leaves are asked for their own repr.
-        """
-        parts: list[str] = []
-        self._render(value, parts, limit, DEPTH)
-        text = "".join(parts)
-        return text if len(text) <= limit else text[: limit - 3] + "..."
-
-    def _render(self, value: object, parts: list[str], room: int, depth: int) -> int:
-        """Append the rendering to `parts`; return the room that is left, negative when over."""
-        kind: type[Any] = type(value)
-        base = _container_base(kind)
-        if base is None:
-            fields = _dataclass_fields(value, kind)
-            if fields is not None and depth > 0:
-                return self._render_fields(
-                    value, foreign.type_name(kind), fields, parts, room, depth
-                )
-            text = self._leaf(value, kind, room)
-            parts.append(text)
-            return room - len(text)
-        identity = id(value)
-        if identity in self._open or depth <= 0:
-            parts.append("...")
-            return room - 3
-        self._open.add(identity)
-        try:
-            if base is dict:
-                return self._render_fields(value, None, _items(value, room), parts, room, depth)
-            opening, closing = _BRACKETS.get(base, (f"{base.__name__}([", "])"))
-            parts.append(opening)
-            for index, entry in enumerate(_first(value, room) or ()):
-                if index:
-                    parts.append(", ")
-                room = self._render(entry, parts, room - 2, depth - 1)
-                if room <= 0:
-                    break
-            parts.append(closing)
-            return room - 2
-        finally:
-            self._open.discard(identity)
-
-    def _render_fields(
-        self,
-        value: object,
-        name: str | None,
-        fields: list[tuple[object, object]] | None,
-        parts: list[str],
-        room: int,
-        depth: int,
-    ) -> int:
-        parts.append("{" if name is None else f"{name}(")
-        for index, (key, entry) in enumerate(fields or ()):
-            shown = self._leaf(key, type(key), room) if name is None else foreign.text_of(key)
-            parts.append(f"{', ' if index else ''}{shown}{': ' if name is None else '='}")
-            room -= len(parts[-1])
-            if self._sensitive(foreign.text_of(key)):
-                parts.append(repr(FILTERED))
-                room -= len(parts[-1])
-            else:
-                room = self._render(entry, parts, room, depth - 1)
-            if room <= 0:
-                break
-        parts.append("}" if name is None else ")")
-        return room - 2
-
-    def _leaf(self, value: object, kind: type[Any], room: int) -> str:
-        if kind is str:
-            return repr(value[: room + 1])  # type: ignore[index]
-        if kind is bytes or kind is bytearray:
-            return repr(value[: room + 1])  # type: ignore[index]
-        if kind is int:
-            return foreign.integer_text(value)  # type: ignore[arg-type]
-        if value is None or kind is bool or kind is float:
-            return repr(value)
-        return SKIPPED if self._out_of_time() else foreign.repr_of(value)
+        return now <= self._deadline
 
 
 def cut_text(text: str, max_bytes: int) -> tuple[str, int | None]:
@@ -389,14 +307,7 @@ def unserializable(value: object) -> str:
 
 # -- what things are, without asking them
 
-_CONTAINERS = frozenset((dict, list, tuple, set, frozenset, deque, array, *_VIEWS))
 _EXACT_TEXT: Callable[[object], str] = str.__dict__["__str__"]
-_BRACKETS: dict[type, tuple[str, str]] = {
-    list: ("[", "]"),
-    tuple: ("(", ")"),
-    set: ("{", "}"),
-    frozenset: ("frozenset({", "})"),
-}
 # Types whose `str` says it better than their repr, by top-level module: importing those modules
 # to compare the classes would cost more than the comparison is worth.
 _AS_TEXT: dict[str, frozenset[str]] = {
@@ -410,16 +321,6 @@ _AS_TEXT: dict[str, frozenset[str]] = {
 }
 
 
-def _container_base(kind: type[Any]) -> type | None:
-    """Return the builtin container that a type is or extends."""
-    if kind in _CONTAINERS:
-        return kind
-    for base in (dict, tuple, list, set, frozenset, deque, array):
-        if issubclass(kind, base):
-            return base
-    return None
-
-
 def _is_enum(kind: type[Any]) -> bool:
     enum = sys.modules.get("enum")
     return enum is not None and issubclass(type(kind), enum.EnumMeta)
@@ -427,53 +328,12 @@ def _is_enum(kind: type[Any]) -> bool:
 
 def _is_lazy(kind: type[Any]) -> bool:
     """Whether walking it would make it do its work, a database query for instance."""
-    return "lazy" in kind.__name__.lower() or "proxy" in kind.__name__.lower()
-
-
-def _dataclass_fields(value: object, kind: type[Any]) -> list[tuple[object, object]] | None:
-    """Return the fields of a dataclass whose repr is the generated one; None for others."""
-    fields = foreign.declared(kind, "__dataclass_fields__")
-    if type(fields) is not dict:
-        return None
-    generated = foreign.attribute(foreign.declared(kind, "__repr__"), "__wrapped__")
-    if getattr(foreign.attribute(generated, "__code__"), "co_filename", "") != "<string>":
-        return None
-    shown: list[tuple[object, object]] = []
-    for name, field in islice(fields.items(), TOP_BREADTH):
-        if foreign.attribute(field, "repr") is True:
-            shown.append((name, foreign.attempt(object.__getattribute__, value, name)))
-    return shown
-
-
-def _items(value: Any, limit: int) -> list[tuple[object, object]] | None:
-    """Return the first items of a mapping; None when it changes faster than it can be read."""
-    if not issubclass(type(value), dict):
-        return foreign.attempt(lambda: list(islice(value.items(), limit)))
-    try:
-        return list(islice(dict.items(value), limit))
-    except RuntimeError:
-        # Another thread changes it; a copy is one step under the GIL.
-        return foreign.attempt(lambda: list(islice(dict.copy(value).items(), limit)))
-
-
-def _first(value: Any, limit: int) -> list[object] | None:
-    """Return the first entries of a builtin container (or of a subclass, by builtin means)."""
-    kind: Any = _container_base(type(value))
-    if kind is None:
-        return None
-    try:
-        return list(islice(kind.__iter__(value), limit))
-    except RuntimeError:
-        return foreign.attempt(lambda: list(islice(_snapshot(value, kind), limit)))
-
-
-def _snapshot(value: Any, kind: Any) -> Iterable[object]:
-    copied: Iterable[object] = kind.copy(value) if hasattr(kind, "copy") else list(value)
-    return copied
+    name = foreign.type_name(kind).lower()
+    return "lazy" in name or "proxy" in name
 
 
 def _length(value: object) -> int:
-    base = _container_base(type(value))
+    base = rendering.container(type(value))
     length = foreign.attempt(base.__len__ if base is not None else len, value)  # type: ignore[attr-defined, arg-type]
     return length if type(length) is int else 0
 
@@ -481,13 +341,13 @@ def _length(value: object) -> int:
 def _own_words(hook: Any, value: object) -> str:
     """Return what the class itself says is safe to show of an object."""
     said = foreign.attempt(hook, value)
-    return unserializable(value) if said is None else foreign.text_of(said)
+    return unserializable(value) if said is None else rendering.text_of(said)
 
 
 def _key(key: object) -> str:
     if key is None or type(key) in (bool, float):
         return repr(key)
-    return foreign.text_of(key)[:KEY_CHARACTERS]
+    return rendering.text_of(key)[:KEY_CHARACTERS]
 
 
 def _another(name: str, taken: Mapping[str, object]) -> str:

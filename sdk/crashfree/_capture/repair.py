@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from crashfree._capture import foreign, httpdata, plain
+from crashfree._capture import foreign, httpdata, plain, rendering
 from crashfree._capture.meta import Path
 from crashfree._capture.normalize import TOP_BREADTH, Normalizer
 from crashfree._capture.scope import LEVELS
@@ -92,7 +92,7 @@ class Repairer:
             repair = _REPAIRS.get(key) if type(key) is str else None
             if repair is None:
                 if key not in _LEFT_OUT:
-                    unknown[foreign.text_of(key)] = value
+                    unknown[rendering.text_of(key)] = value
                 continue
             fixed = repair(self, value)
             if fixed is not None:
@@ -113,7 +113,7 @@ class Repairer:
         return self._instant(value)
 
     def platform(self, value: object) -> JSON:
-        return foreign.text_of(value)[:64] or None
+        return rendering.text_of(value)[:64] or None
 
     def level(self, value: object) -> JSON:
         return level_of(value)
@@ -133,22 +133,22 @@ class Repairer:
 
     def release(self, value: object) -> JSON:
         try:
-            return Release.parse(foreign.text_of(value)).raw
+            return Release.parse(rendering.text_of(value)).raw
         except InvalidRelease as error:
             log.warning(f"the release of an event is left out: {error}", key="event.release")
             return None
 
     def dist(self, value: object) -> JSON:
-        text = foreign.text_of(value).strip()
+        text = rendering.text_of(value).strip()
         return text if valid_dist(text) else None
 
     def environment(self, value: object) -> JSON:
-        return repair_environment(foreign.text_of(value))
+        return repair_environment(rendering.text_of(value))
 
     def message(self, value: object) -> JSON:
         entry = plain.members(value)
         text = (entry.get("formatted") or entry.get("message") or "") if entry else value
-        return self._normalizer.text(foreign.text_of(text), (None, "message"))
+        return self._normalizer.text(rendering.text_of(text), (None, "message"))
 
     def logentry(self, value: object) -> JSON:
         path: Path = (None, "logentry")
@@ -158,11 +158,11 @@ class Repairer:
         result: dict[str, JSON] = {}
         for key in ("message", "formatted"):
             if entry.get(key) is not None:
-                text = foreign.text_of(entry[key])
+                text = rendering.text_of(entry[key])
                 result[key] = self._normalizer.text(text, (path, key))
         params: object = entry.get("params")
         if params is not None:
-            listed = params if type(params) in (list, tuple, dict) else [params]
+            listed = params if _is_exactly(params, list, tuple, dict) else [params]
             result["params"] = self._normalizer.value(listed, (path, "params"))
         return result if "message" in result or "formatted" in result else None
 
@@ -172,7 +172,7 @@ class Repairer:
             name = _tag_key(key)
             if not name or name in _DROPPED_TAGS or entry is None:
                 continue
-            text = entry if type(entry) is str else foreign.text_of(entry)
+            text = entry if type(entry) is str else rendering.text_of(entry)
             if not text.isprintable() or len(text) > TAG_CHARACTERS or text[:1] == " ":
                 text = one_line(text, TAG_CHARACTERS)
             if text:
@@ -189,7 +189,7 @@ class Repairer:
         for key, context in list((foreign.mapping(value) or {}).items())[:TOP_BREADTH]:
             if context is None:
                 continue
-            name = foreign.text_of(key)[:TAG_CHARACTERS]
+            name = rendering.text_of(key)[:TAG_CHARACTERS]
             entries = foreign.mapping(context)
             result[name] = self._normalizer.bag(
                 {"value": context} if entries is None else entries, ((None, "contexts"), name)
@@ -211,7 +211,7 @@ class Repairer:
                 if text:
                     result[key] = text
             elif key == "ip_address":
-                address = foreign.text_of(entry).strip()
+                address = rendering.text_of(entry).strip()
                 if address in ("auto", "{{auto}}"):
                     result[key] = "{{auto}}"
                 elif is_address(address):
@@ -260,7 +260,7 @@ class Repairer:
             if key == "timestamp":
                 result[key] = entry if type(entry) is float else self._instant(entry)
             elif key in _CRUMB_TEXTS:
-                text = entry if type(entry) is str else foreign.text_of(entry)
+                text = entry if type(entry) is str else rendering.text_of(entry)
                 result[key] = self._normalizer.text(text, (path, key)) if len(text) > 100 else text
             elif key == "level":
                 result[key] = level_of(entry)
@@ -268,19 +268,19 @@ class Repairer:
                 below = foreign.mapping(entry) or {"value": entry}
                 data = below if data is None else {**data, **below}
             else:
-                data = {**(data or _NO_DATA), foreign.text_of(key): entry}
+                data = {**(data or _NO_DATA), rendering.text_of(key): entry}
         if data:
             result["data"] = self._normalizer.bag(data, (path, "data"))
         return result or None
 
     def fingerprint(self, value: object) -> JSON:
         parts = [value] if type(value) is str else foreign.sequence(value)
-        texts = [foreign.text_of(part)[:1000] for part in (parts or ())[:100] if part is not None]
+        texts = [rendering.text_of(part)[:1000] for part in (parts or ())[:100] if part is not None]
         return texts or None
 
     def modules(self, value: object) -> JSON:
         return {
-            foreign.text_of(name): foreign.text_of(version)[:200]
+            rendering.text_of(name): rendering.text_of(version)[:200]
             for name, version in list((foreign.mapping(value) or {}).items())[:5000]
         } or None
 
@@ -311,14 +311,14 @@ class Repairer:
         result: dict[str, JSON] = {}
         for key in ("type", "value", "module"):
             if entries.get(key) is not None:
-                result[key] = self._normalizer.text(foreign.text_of(entries[key]), (path, key))
+                result[key] = self._normalizer.text(rendering.text_of(entries[key]), (path, key))
         if "module" in entries and entries["module"] is None:
             result["module"] = None
         mechanism = foreign.mapping(entries.get("mechanism"))
         if mechanism is not None:
             result["mechanism"] = self._mechanism(mechanism, (path, "mechanism"))
         thread = entries.get("thread_id")
-        if type(thread) in (int, str):
+        if _is_exactly(thread, int, str):
             result["thread_id"] = thread
         stacktrace = self._stacktrace(entries.get("stacktrace"), (path, "stacktrace"))
         if stacktrace is not None:
@@ -327,7 +327,7 @@ class Repairer:
 
     def _mechanism(self, mechanism: Mapping[str, Any], path: Path) -> JSON:
         result: dict[str, JSON] = {
-            "type": foreign.text_of(mechanism.get("type") or "generic")[:128]
+            "type": rendering.text_of(mechanism.get("type") or "generic")[:128]
         }
         for key in ("handled", "synthetic", "is_exception_group"):
             if type(mechanism.get(key)) is bool:
@@ -337,7 +337,7 @@ class Repairer:
                 result[key] = mechanism[key]
         for key in ("source", "description", "help_link"):
             if mechanism.get(key) is not None:
-                text = foreign.text_of(mechanism[key])
+                text = rendering.text_of(mechanism[key])
                 result[key] = self._normalizer.text(text, (path, key))
         for key in ("data", "meta"):
             entries = foreign.mapping(mechanism.get(key))
@@ -358,11 +358,11 @@ class Repairer:
                 for key in ("crashed", "current", "main")
                 if type(entries.get(key)) is bool
             }
-            if type(entries.get("id")) in (int, str):
+            if _is_exactly(entries.get("id"), int, str):
                 thread["id"] = entries["id"]
             for key in ("name", "state"):
                 if entries.get(key) is not None:
-                    thread[key] = foreign.text_of(entries[key])[:200]
+                    thread[key] = rendering.text_of(entries[key])[:200]
             stacktrace = self._stacktrace(entries.get("stacktrace"), (path, "stacktrace"))
             if stacktrace is not None:
                 thread["stacktrace"] = stacktrace
@@ -392,7 +392,7 @@ class Repairer:
         for key, entry in entries.items():
             kind: type[Any] = type(entry)
             if key in _FRAME_TEXTS:
-                text = entry if kind is str else None if entry is None else foreign.text_of(entry)
+                text = entry if kind is str else None if entry is None else rendering.text_of(entry)
                 if text is not None:
                     result[key] = (
                         self._normalizer.text(text, (path, key)) if len(text) > 500 else text
@@ -405,7 +405,9 @@ class Repairer:
                     result[key] = entry
             elif key in _FRAME_LISTS:
                 lines = [
-                    line if type(line) is str and len(line) <= 500 else foreign.text_of(line)[:512]
+                    line
+                    if type(line) is str and len(line) <= 500
+                    else rendering.text_of(line)[:512]
                     for line in (foreign.sequence(entry) or [])[:10]
                 ]
                 if lines:
@@ -416,17 +418,15 @@ class Repairer:
                     result[key] = self._normalizer.bag(variables, (path, key))
         return result
 
-    def meta(self, value: object) -> JSON:
-        # Ours, or one that came with the event: notes by path, nothing to convert.
-        return plain.members(value) or None
-
     def _instant(self, value: object) -> float:
         if issubclass(type(value), datetime):
             seconds = foreign.attempt(datetime.timestamp, value)  # type: ignore[arg-type]
             return self._now if seconds is None else seconds
+        if not _is_exactly(value, int, float, str):
+            return self._now
         try:
             return parse_timestamp(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return self._now
 
 
@@ -457,14 +457,22 @@ _REPAIRS: Final[dict[str, _Repair]] = {
     "sdk": Repairer.sdk,
     "exception": Repairer.exception,
     "threads": Repairer.threads,
-    "_meta": Repairer.meta,
 }
-_LEFT_OUT: Final = frozenset(("errors", "type", "received", "project", "key_id", "site", "version"))
+# What only servers say; and the notes, which are taken over by whoever knows what they are about.
+_LEFT_OUT: Final = frozenset(
+    ("errors", "type", "received", "project", "key_id", "site", "version", "_meta")
+)
 
 
 def event_id_of(value: object) -> str:
     """Return an event id in the wire's form; a new one for what is none."""
-    return fields.hex_id(foreign.text_of(value)) or ids.event_id()
+    return fields.hex_id(rendering.text_of(value)) or ids.event_id()
+
+
+def _is_exactly(value: object, *kinds: type) -> bool:
+    """Return whether the type of a value is one of these, compared by nothing but identity."""
+    kind = type(value)
+    return any(kind is one for one in kinds)
 
 
 def level_of(value: object) -> Level:
@@ -479,12 +487,12 @@ def level_of(value: object) -> Level:
         if number >= 30:
             return "warning"
         return "info" if number >= 20 else "debug"
-    return _LEVELS.get(foreign.text_of(value).strip().lower(), "error")
+    return _LEVELS.get(rendering.text_of(value).strip().lower(), "error")
 
 
 def one_line(value: object, characters: int) -> str:
     """Return text without line ends, cut to a number of characters."""
-    text = foreign.text_of(value)
+    text = rendering.text_of(value)
     if not text.isprintable():
         text = "".join(char if char.isprintable() else " " for char in text[: characters * 2])
     text = text.strip()
@@ -559,7 +567,7 @@ def _listed(value: object) -> object:
 
 
 def _tag_key(key: object) -> str:
-    text = key if type(key) is str else foreign.text_of(key)
+    text = key if type(key) is str else rendering.text_of(key)
     if text.isidentifier() and text.isascii() and len(text) <= TAG_CHARACTERS:
         return text
     return "".join(
@@ -579,5 +587,5 @@ def _pairs(value: object) -> list[tuple[object, object]]:
     return [
         (pair[0], pair[1])
         for pair in foreign.sequence(value) or ()
-        if type(pair) in (list, tuple) and len(pair) == 2
+        if _is_exactly(pair, list, tuple) and len(pair) == 2
     ]

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
-from crashfree._capture import foreign
+from crashfree._capture import foreign, rendering
 from crashfree._ground import ids, log
 from crashfree._ground.clock import SYSTEM_CLOCK
 from crashfree._protocol import limits
@@ -98,7 +98,7 @@ class Scope:
     def set_tag(self, key: str, value: object) -> None:
         """Set a tag, for searching. It is sent as text of at most 200 characters."""
         if type(key) is not str:
-            key = foreign.text_of(key)
+            key = rendering.text_of(key)
         tags = self._tags
         if tags is None:
             tags = self._tags = {}
@@ -119,7 +119,7 @@ class Scope:
     def set_context(self, key: str, value: Mapping[str, Any] | None) -> None:
         """Set a named group of facts; None takes it out."""
         if type(key) is not str:
-            key = foreign.text_of(key)
+            key = rendering.text_of(key)
         contexts = self._contexts
         if value is None:
             if contexts is not None:
@@ -138,7 +138,7 @@ class Scope:
     def set_extra(self, key: str, value: object) -> None:
         """Set one fact of any type, not for searching."""
         if type(key) is not str:
-            key = foreign.text_of(key)
+            key = rendering.text_of(key)
         extra = self._extra
         if extra is None:
             extra = self._extra = {}
@@ -178,12 +178,12 @@ class Scope:
             self.fingerprint = [fingerprint]
         else:
             self.fingerprint = [
-                foreign.text_of(part) for part in foreign.attempt(list, fingerprint) or ()
+                rendering.text_of(part) for part in foreign.attempt(list, fingerprint) or ()
             ]
 
     def set_transaction(self, name: str, source: str | None = None) -> None:
         """Name what the program does: the template of a route, a task, a command."""
-        self.transaction = foreign.text_of(name)
+        self.transaction = rendering.text_of(name)
         self.transaction_source = source
 
     set_transaction_name = set_transaction
@@ -267,7 +267,7 @@ class Scope:
         Either `bytes` or the `path` of a file, which is read now. Refused, with a warning, over
         10 MiB and where it would bring the scope over 15 MiB.
         """
-        name = foreign.text_of(filename if filename is not None else path or "unnamed")
+        name = rendering.text_of(filename if filename is not None else path or "unnamed")
         data = _file_bytes(path) if bytes is None and path is not None else bytes
         if data is None:
             log.warning(f"attachment {name!r} is left out: there are no bytes")

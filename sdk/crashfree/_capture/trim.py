@@ -23,8 +23,11 @@ _ESSENTIAL: Final = (
 _ESSENTIAL_TEXT: Final = 1024
 _ESSENTIAL_EXCEPTIONS: Final = 10
 
-Step = Callable[[Event, Notes], bool]
-"""Takes something away and says whether it did; called again as long as it does."""
+Step = Callable[[Event, Notes, int], bool]
+"""Takes something away and says whether it did; called again as long as it does.
+
+Told how many bytes are too many.
+"""
 
 
 def encoded(event: Event, max_bytes: int = limits.EVENT_BYTES) -> bytes:
@@ -38,26 +41,26 @@ def encoded(event: Event, max_bytes: int = limits.EVENT_BYTES) -> bytes:
     notes = Notes(event.get("_meta"))
     event["_meta"] = notes.tree
     for step in _STEPS:
-        while step(event, notes):
+        while step(event, notes, len(data) - max_bytes):
             data = json.encode(event)
             if len(data) <= max_bytes:
                 return data
     return json.encode(_essence(event))
 
 
-def _drop_foreign_variables(event: Event, notes: Notes) -> bool:
+def _drop_foreign_variables(event: Event, notes: Notes, excess: int) -> bool:
     return _drop_from_frames(event, notes, ("vars",), in_app=False)
 
 
-def _drop_modules(event: Event, notes: Notes) -> bool:
+def _drop_modules(event: Event, notes: Notes, excess: int) -> bool:
     return _drop(event, "modules", notes)
 
 
-def _drop_variables(event: Event, notes: Notes) -> bool:
+def _drop_variables(event: Event, notes: Notes, excess: int) -> bool:
     return _drop_from_frames(event, notes, ("vars",), in_app=True)
 
 
-def _drop_old_breadcrumbs(event: Event, notes: Notes) -> bool:
+def _drop_old_breadcrumbs(event: Event, notes: Notes, excess: int) -> bool:
     values = plain.entries(plain.members(event.get("breadcrumbs")).get("values"))
     if not values:
         return False
@@ -72,18 +75,22 @@ def _drop_old_breadcrumbs(event: Event, notes: Notes) -> bool:
     return True
 
 
-def _drop_largest_extra(event: Event, notes: Notes) -> bool:
+def _drop_largest_extra(event: Event, notes: Notes, excess: int) -> bool:
     extra = event.get("extra")
     if not extra:
         return False
-    largest = max(extra, key=lambda key: len(json.encode(extra[key])))
-    del extra[largest]
-    notes.forget(((None, "extra"), largest))
-    notes.removed(((None, "extra"), largest))
+    sizes = {key: len(json.encode(value)) for key, value in extra.items()}
+    for key in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        del extra[key]
+        notes.forget(((None, "extra"), key))
+        notes.removed(((None, "extra"), key))
+        excess -= sizes[key]
+        if excess <= 0:
+            break
     return True
 
 
-def _drop_contexts(event: Event, notes: Notes) -> bool:
+def _drop_contexts(event: Event, notes: Notes, excess: int) -> bool:
     contexts = event.get("contexts") or {}
     extra = [name for name in contexts if name not in _KEPT_CONTEXTS]
     for name in extra:
@@ -93,16 +100,16 @@ def _drop_contexts(event: Event, notes: Notes) -> bool:
     return bool(extra)
 
 
-def _drop_request(event: Event, notes: Notes) -> bool:
+def _drop_request(event: Event, notes: Notes, excess: int) -> bool:
     return _drop(event, "request", notes)
 
 
-def _drop_source(event: Event, notes: Notes) -> bool:
+def _drop_source(event: Event, notes: Notes, excess: int) -> bool:
     both = _drop_from_frames(event, notes, _CONTEXT_KEYS, in_app=False)
     return _drop_from_frames(event, notes, _CONTEXT_KEYS, in_app=True) or both
 
 
-def _drop_middle_frames(event: Event, notes: Notes) -> bool:
+def _drop_middle_frames(event: Event, notes: Notes, excess: int) -> bool:
     done = False
     for path, frames in _stacks(event):
         if len(frames) > _KEPT_FRAMES:

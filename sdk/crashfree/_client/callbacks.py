@@ -20,7 +20,7 @@ class _Failed:
     """The result of a callback that raised."""
 
 
-FAILED: Final = _Failed()
+FAILED = _Failed()
 
 
 def called(name: str, callback: Callable[..., R], *arguments: object) -> R | _Failed:

@@ -41,12 +41,12 @@ from crashfree.types import (
     Sampler,
 )
 
-SURVIVED: Final = frozenset(("threading", "unraisablehook", "asyncio", "future"))
+SURVIVED = frozenset(("threading", "unraisablehook", "asyncio", "future"))
 """Mechanisms whose unhandled errors do not end the process or the unit."""
-ERROR_LEVELS: Final = frozenset(("error", "fatal"))
+ERROR_LEVELS = frozenset(("error", "fatal"))
 
-_ORDER: Final[Mapping[Verdict, int]] = {"none": 0, "errored": 1, "unhandled": 2, "crashed": 3}
-_SIZE_HINT: Final = 16 * limits.KIB
+_ORDER: Mapping[Verdict, int] = {"none": 0, "errored": 1, "unhandled": 2, "crashed": 3}
+_SIZE_HINT = 16 * limits.KIB
 
 
 class Discard(NamedTuple):
@@ -307,10 +307,12 @@ def ignored(error: BaseException, rules: tuple[type[BaseException] | str, ...]) 
 
     A name may be bare (`TimeoutError`) or dotted (`requests.exceptions.Timeout`).
     """
-    for kind in type.mro(type(error)):
+    for kind in foreign.bases(type(error)):
         name = foreign.type_name(kind)
         dotted = f"{foreign.module_name(kind)}.{name}"
-        if any(rule is kind or rule in (name, dotted) for rule in rules):
+        if any(
+            rule is kind or (isinstance(rule, str) and rule in (name, dotted)) for rule in rules
+        ):
             return True
     return False
 

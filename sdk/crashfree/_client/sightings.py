@@ -18,9 +18,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-_HOLDS: Final = 60.0
-_MOST: Final = 1000
-_MARK: Final = "__crashfree_sighting__"
+_HOLDS = 60.0
+_MOST = 1000
+_MARK = "__crashfree_sighting__"
 _DICT: Callable[[BaseException], dict[str, Any]] = BaseException.__dict__["__dict__"].__get__
 
 

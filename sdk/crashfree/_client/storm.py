@@ -13,9 +13,9 @@ from typing import Final
 
 from crashfree._capture.exceptions import traceback_of
 
-_WINDOW: Final = 10.0
-_SAME_PLACE: Final = 10
-_MOST_PLACES: Final = 1000
+_WINDOW = 10.0
+_SAME_PLACE = 10
+_MOST_PLACES = 1000
 
 
 class Storm:
@@ -26,7 +26,7 @@ class Storm:
     _window: float
     _count: int
     _second: float
-    _places: dict[tuple[type[BaseException], int, int], int]
+    _places: dict[tuple[int, int, int], int]
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -53,11 +53,11 @@ class Storm:
         return True
 
 
-def _place(error: BaseException) -> tuple[type[BaseException], int, int]:
+def _place(error: BaseException) -> tuple[int, int, int]:
     """Return what makes two errors the same: their type and where they were raised."""
     traceback = traceback_of(error)
     if traceback is None:
-        return (type(error), 0, 0)
+        return (id(type(error)), 0, 0)
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return (type(error), id(traceback.tb_frame.f_code), traceback.tb_lasti)
+    return (id(type(error)), id(traceback.tb_frame.f_code), traceback.tb_lasti)

@@ -293,7 +293,7 @@ def test_dataclasses_are_rendered_field_by_field_and_their_secrets_hidden() -> N
 def test_the_repr_of_builtin_containers_hides_secret_keys_and_stops_at_its_limit() -> None:
     own = normalizer(sensitive=lambda key: key == "password")
     assert own.rendered({"password": "x", "n": [1, (2,)]}) == (
-        "{'password': '[Filtered]', 'n': [1, (2)]}"
+        "{'password': '[Filtered]', 'n': [1, (2,)]}"
     )
     huge = {number: "x" * 1000 for number in range(100_000)}
     assert len(own.rendered(huge)) <= 1024
