@@ -29,7 +29,7 @@ from typing import Any, Final
 
 import crashfree
 from crashfree.integration import JoinedUnit, Kit, Unit, asgi_request, wsgi_request
-from crashfree.types import Request, SessionMode
+from crashfree.types import Request, SessionMode, User
 from crashfree_integrations import asgi, body, wsgi
 from crashfree_integrations.framework import framework, require
 
@@ -259,7 +259,7 @@ def _part(name: str) -> Any:
 
 def _data(request: Any) -> object:
     """Return the body as far as the view has read it."""
-    kept = vars(request)
+    kept: dict[str, Any] = request.__dict__
     fields = kept.get("_post")
     if fields:
         return body.form(dict(fields.lists()))
@@ -267,15 +267,17 @@ def _data(request: Any) -> object:
     return body.shown(raw, request.content_type) if isinstance(raw, bytes) else None
 
 
-def _user(request: Any) -> dict[str, Any] | None:
+def _user(request: Any) -> User | None:
     """Return the user whom the program has asked for; loads none."""
-    kept = vars(request)
-    user = kept.get("_cached_user") or kept.get("_acached_user")
+    kept: dict[str, Any] = request.__dict__
+    user: Any = kept.get("_cached_user") or kept.get("_acached_user")
     if user is None or not user.is_authenticated:
         return None
-    told = {"id": str(user.pk), "username": str(user.get_username())}
+    told: User = {"id": str(user.pk), "username": str(user.get_username())}
     mail = getattr(user, user.get_email_field_name(), None)
-    return {**told, "email": str(mail)} if mail else told
+    if mail:
+        told["email"] = str(mail)
+    return told
 
 
 def _client_is_gone(error: BaseException) -> bool:

@@ -147,7 +147,7 @@ def _parsed(environ: Environ) -> Any:
 
 def _data(request: Any) -> object:
     """Return the body as far as the view has read it."""
-    kept = vars(request)
+    kept: dict[str, Any] = request.__dict__
     fields = kept.get("form")
     if fields:
         return body.form(fields.to_dict(flat=False))

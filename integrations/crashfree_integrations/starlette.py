@@ -71,8 +71,8 @@ def attach(kit: Kit, application: type, mechanism: str) -> None:
     exceptions = framework("starlette.middleware.exceptions", OLDEST, distribution="starlette")
     require(exceptions, "ExceptionMiddleware")
     kit.wrap(application, "__call__", Serving(kit, mechanism).wrapped)
-    middleware = exceptions.ExceptionMiddleware
-    if not hasattr(vars(middleware)["__call__"], "__crashfree__"):
+    middleware: Any = exceptions.ExceptionMiddleware
+    if not hasattr(middleware.__call__, "__crashfree__"):
         kit.wrap(middleware, "__call__", _telling_of_answers(kit))
 
 
