@@ -581,3 +581,28 @@ def test_a_crash_is_told_at_the_time_of_the_crash(lives: Lives) -> None:
     assert up["status"] == "crashed"
     assert 1.4 < up["duration"] < 5
     assert abs(parse_rfc3339(up["timestamp"]) - float(done.stdout)) < 1
+
+
+def test_a_sibling_tells_of_a_dead_worker_without_a_restart(lives: Lives) -> None:
+    source = """
+import signal
+if os.fork() == 0:
+    for _ in range(20): serve()
+    unit(mechanism="test")
+    os.kill(os.getpid(), signal.SIGKILL)
+os.wait()
+serve()
+print("ready", flush=True)
+for _ in range(100):
+    time.sleep(0.1)
+"""
+    process = lives.start(
+        SERVICE.replace(
+            'session_mode="request"', 'session_mode="request", session_flush_interval=1.0'
+        )
+        + source
+    )
+    lives.wait_for(exited=21, abnormal=1)
+    lives.end(process)
+    lives.adopt()
+    assert lives.counts == {"exited": 21, "abnormal": 1}
