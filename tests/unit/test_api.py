@@ -263,3 +263,28 @@ def test_a_transport_that_is_none_is_refused() -> None:
     with pytest.raises(crashfree.ConfigurationError, match="submit, flush and close"):
         crashfree.init(release="a@1", transport=object())  # type: ignore[arg-type]
     assert not crashfree.is_initialized()
+
+
+def test_stats_account_for_every_session() -> None:
+    with capture(session_mode="request") as seen:
+        with crashfree.session():
+            assert crashfree.stats().sessions_alive == 1
+        after = crashfree.stats()
+        assert (after.sessions_started, after.sessions_alive, after.sessions_untold) == (1, 0, 1)
+        crashfree.flush()
+        assert crashfree.stats().sessions_untold == 0
+    assert len(seen.aggregates) == 1
+    with capture():
+        assert crashfree.stats().sessions_started == 1
+        assert crashfree.stats().sessions_alive == 1
+
+
+def test_ctrl_z_is_the_background_for_programs_that_ask_for_it() -> None:
+    import signal
+
+    before = signal.getsignal(signal.SIGTSTP)
+    with capture(background_on_suspend=True):
+        assert signal.getsignal(signal.SIGTSTP) is not before
+    assert signal.getsignal(signal.SIGTSTP) is before
+    with capture():
+        assert signal.getsignal(signal.SIGTSTP) is before

@@ -170,10 +170,10 @@ class Client:
         """
         if not self._application_mode or self._parts.options.session_mode == "application":
             return
-        if self._parts.sessions.application.withdraw():
-            self._application_mode = False
-            # It may be the master of workers yet to be forked.
-            self._parts.worker.retire(_RETIREMENT)
+        self._parts.sessions.application.withdraw()
+        self._application_mode = False
+        # It may be the master of workers yet to be forked.
+        self._parts.worker.retire(_RETIREMENT)
 
     def start_counting(self) -> None:
         """Send the counts of units by and by, from the first unit of this process on.
@@ -262,11 +262,22 @@ class Client:
             parts.run_notes.forget()
 
     def stats(self) -> Statistics:
-        """Return what was queued, sent, spooled and dropped so far."""
-        transport = self._parts.transport
-        if isinstance(transport, Reporting):
-            return transport.stats()
-        return NO_STATISTICS._replace(dropped=self._parts.discards.totals())
+        """Return what was queued, sent, spooled and dropped so far, and where the sessions are."""
+        parts = self._parts
+        if isinstance(parts.transport, Reporting):
+            found = parts.transport.stats()
+        else:
+            found = NO_STATISTICS._replace(dropped=parts.discards.totals())
+        process = parts.sessions.application.stats()
+        aggregator = parts.sessions.aggregator
+        if aggregator is None:
+            return found
+        units = aggregator.stats()
+        return found._replace(
+            sessions_started=process.started - process.withdrawn + units.begun,
+            sessions_alive=process.alive + units.alive,
+            sessions_untold=process.unconfirmed + units.waiting,
+        )
 
     def give_consent(self) -> None:
         """Let go what `require_consent` holds back."""

@@ -15,6 +15,7 @@ from crashfree._client.options import Options
 from crashfree._client.registry import Integration, Registry
 from crashfree._delivery.transport import Transport
 from crashfree._ground import env, log
+from crashfree._sessions.terminal import TerminalStops
 from crashfree.errors import ConfigurationError
 
 
@@ -22,6 +23,7 @@ class _Running:
     """The registry of the client in the slot; state of the process, like the slot itself."""
 
     registry: Registry | None = None
+    stops: TerminalStops | None = None
     said_no_release: bool = False
 
 
@@ -59,6 +61,7 @@ def start(
     lifecycle.arm()
     if options.chain_sigterm:
         lifecycle.chain_sigterm()
+    _watch_the_terminal(client)
     hooks.install(client)
     _apply_defaults(client)
     if options.auto_integrations:
@@ -78,6 +81,9 @@ def stop(timeout: float | None) -> bool:
         registry.uninstall()
         _Running.registry = None
     hooks.uninstall()
+    if _Running.stops is not None:
+        _Running.stops.uninstall()
+        _Running.stops = None
     lifecycle.unchain_sigterm()
     done = client.close(timeout)
     guard.set_witness(None)
@@ -97,6 +103,17 @@ def _retire(old: Client, registry: Registry | None) -> None:
     if registry is not None:
         registry.uninstall()
     old.give_way()
+
+
+@boundary(None)
+def _watch_the_terminal(client: Client) -> None:
+    if _Running.stops is not None:
+        _Running.stops.uninstall()
+        _Running.stops = None
+    if client.options.background_on_suspend:
+        stops = TerminalStops(client.enter_background, client.enter_foreground)
+        if stops.install():
+            _Running.stops = stops
 
 
 @boundary(None)

@@ -43,6 +43,13 @@ class Statistics(NamedTuple):
     healthy: bool
     """Whether what the client sends gets through: queue below 80 %, no limit on errors or
     sessions, fewer than 3 network failures in a row."""
+    sessions_started: int = 0
+    """Sessions of the process and of its units; those taken back unsaid do not count."""
+    sessions_alive: int = 0
+    """Those of them that have not ended."""
+    sessions_untold: int = 0
+    """Ended, and not yet handed on: what the next start would find. The others are in `sent`,
+    `spooled`, `held_sessions`, `queued` or `dropped`."""
 
 
 NO_STATISTICS = Statistics(0, 0, {}, 0, 0, 0, 0, 0, {}, None, {}, True)

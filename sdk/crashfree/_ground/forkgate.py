@@ -10,6 +10,7 @@ hooks run in the thread that forks. Source: wire.md section 15.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -54,8 +55,22 @@ def before_fork() -> None:
     """Wait, at most a second, until nobody imports. For `os.register_at_fork(before=…)`."""
     gate = _gate
     me = threading.get_ident()
+    had_logging = "logging" in sys.modules
     if gate.owner != me and gate.lock.acquire(timeout=_PATIENCE):
         gate.owner = me
+    if not had_logging and "logging" in sys.modules:
+        _balance_logging()
+
+
+def _balance_logging() -> None:
+    """Take the lock that `logging` will release after this fork.
+
+    It was imported while we waited, and registered hooks then: too late for the one that takes
+    its lock before this fork, in time for the one that gives it back after it.
+    """
+    lock = getattr(sys.modules["logging"], "_lock", None)
+    if lock is not None:
+        lock.acquire(timeout=_PATIENCE)
 
 
 def after_fork_in_parent() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from crashfree._ground.typed import Final, Literal, NamedTuple, TypeAlias, cast
+from crashfree._ground.typed import Literal, NamedTuple, TypeAlias, cast
 from crashfree._protocol import fields, limits
 from crashfree._protocol.attributes import Attributes, parse_attributes
 from crashfree._protocol.timestamps import minute_of, parse_rfc3339, rfc3339
@@ -19,7 +19,7 @@ from crashfree.types import Outcome, SessionAggregates, SessionAttributes, Sessi
 BucketKey: TypeAlias = "tuple[int, str | None]"
 CountKey: TypeAlias = "tuple[int, str | None, Outcome]"
 
-OUTCOMES: Final[tuple[Outcome, ...]] = ("exited", "errored", "crashed", "abnormal", "unhandled")
+OUTCOMES: tuple[Outcome, ...] = ("exited", "errored", "crashed", "abnormal", "unhandled")
 
 
 def outcome_of(status: str, errors: int) -> Outcome:

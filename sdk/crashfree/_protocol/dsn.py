@@ -9,12 +9,12 @@ Source: wire.md sections 1 and 2.1.
 
 from __future__ import annotations
 
-from crashfree._ground.typed import Final, NamedTuple
+from crashfree._ground.typed import NamedTuple
 from crashfree.errors import InvalidDsn
 
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_NOT_IN_HOSTS: Final = "[]<>\"'`{}|\\^%,;"
-_FORM: Final = "https://<public key>@<host>/<project id>"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_NOT_IN_HOSTS = "[]<>\"'`{}|\\^%,;"
+_FORM = "https://<public key>@<host>/<project id>"
 
 
 class Dsn(NamedTuple):

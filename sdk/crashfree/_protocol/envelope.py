@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from crashfree._ground import json
-from crashfree._ground.typed import Any, Final, NamedTuple, cast
+from crashfree._ground.typed import Any, NamedTuple, cast
 from crashfree._protocol import sdk as own_sdk
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.fields import hex_id
@@ -22,11 +22,11 @@ from crashfree._protocol.timestamps import parse_rfc3339, rfc3339
 from crashfree.errors import EnvelopeError, InvalidDsn
 from crashfree.types import JSON
 
-_NEED_NO_EVENT: Final = frozenset(("session", "sessions", "client_report"))
-_OWNERS: Final = frozenset(("event", "transaction", "feedback"))
-_SESSION_TYPES: Final = frozenset(("session", "sessions"))
-_OF_THE_EVENT: Final = frozenset(("event_id", "trace"))
-_KNOWN_KEYS: Final = ("event_id", "dsn", "sent_at")
+_NEED_NO_EVENT = frozenset(("session", "sessions", "client_report"))
+_OWNERS = frozenset(("event", "transaction", "feedback"))
+_SESSION_TYPES = frozenset(("session", "sessions"))
+_OF_THE_EVENT = frozenset(("event_id", "trace"))
+_KNOWN_KEYS = ("event_id", "dsn", "sent_at")
 
 
 class Envelope(NamedTuple):

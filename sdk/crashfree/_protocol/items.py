@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from crashfree._ground import json
-from crashfree._ground.typed import Any, Final
+from crashfree._ground.typed import Any
 from crashfree._protocol import aggregates as aggregated
 from crashfree.types import (
     JSON,
@@ -25,7 +25,7 @@ from crashfree.types import (
     SessionUpdate,
 )
 
-_CATEGORIES: Final[Mapping[str, DataCategory]] = {
+_CATEGORIES: Mapping[str, DataCategory] = {
     "event": "error",
     "session": "session",
     "sessions": "session",
@@ -48,7 +48,7 @@ _CATEGORIES: Final[Mapping[str, DataCategory]] = {
     "raw_security": "security",
     "security": "security",
 }
-_JSON_TYPE: Final[Mapping[str, JSON]] = {"content_type": "application/json"}
+_JSON_TYPE: Mapping[str, JSON] = {"content_type": "application/json"}
 
 
 def category_of(item_type: str) -> DataCategory:
@@ -61,10 +61,10 @@ class Item:
 
     __slots__ = ("_build", "_payload", "_quantity", "_size_hint", "headers", "type", "unhandled")
 
-    type: Final[str]
-    headers: Final[Mapping[str, JSON]]
+    type: str
+    headers: Mapping[str, JSON]
     """Item headers besides `type` and `length`."""
-    unhandled: Final[bool]
+    unhandled: bool
     """True for an event that nobody handled: the last one to be given up."""
     _payload: bytes | memoryview | None
     _build: Callable[[], bytes] | None
@@ -159,8 +159,8 @@ def event_item(
     """Make an `event` item.
 
     Given a function, it is called when the payload is first asked for (and once more when two
-    threads ask at that same moment); it may return the event encoded already. `unhandled` None: looked up in an event that is there,
-    False for one that is not.
+    threads ask at that same moment); it may return the event encoded already. `unhandled` None:
+    looked up in an event that is there, False for one that is not.
     """
     if callable(event):
         build = event

@@ -8,36 +8,36 @@ Source: wire.md sections 3, 8, 11 and 12; sessions.md sections 1, 2 and 5.1; ing
 
 from __future__ import annotations
 
-from crashfree._ground.typed import Final, NamedTuple
+from crashfree._ground.typed import NamedTuple
 
-KIB: Final = 1024
-MIB: Final = 1024 * 1024
+KIB = 1024
+MIB = 1024 * 1024
 
 # What a client keeps to when it writes.
-SESSION_ITEMS: Final = 100  # session or sessions items in one envelope [sessions.md 2]
-AGGREGATE_BUCKETS: Final = 100  # buckets in one sessions item [wire.md 3.3]
-CLIENT_REPORT_BYTES: Final = 4 * KIB  # one client_report payload [wire.md 12]
-EVENT_BYTES: Final = 900_000  # one event payload, before trimming starts [wire.md 8.4]
-ATTACHMENT_BYTES: Final = 10 * MIB  # one attachment, by default [wire.md 8.4]
-ATTACHMENTS_BYTES: Final = 15 * MIB  # all attachments of one envelope [wire.md 8.4]
-TEXT_BYTES: Final = 8192  # one text value of an event, UTF-8 [wire.md 8.4]
+SESSION_ITEMS = 100  # session or sessions items in one envelope [sessions.md 2]
+AGGREGATE_BUCKETS = 100  # buckets in one sessions item [wire.md 3.3]
+CLIENT_REPORT_BYTES = 4 * KIB  # one client_report payload [wire.md 12]
+EVENT_BYTES = 900_000  # one event payload, before trimming starts [wire.md 8.4]
+ATTACHMENT_BYTES = 10 * MIB  # one attachment, by default [wire.md 8.4]
+ATTACHMENTS_BYTES = 15 * MIB  # all attachments of one envelope [wire.md 8.4]
+TEXT_BYTES = 8192  # one text value of an event, UTF-8 [wire.md 8.4]
 
 # What a session may say.
-ERRORS: Final = 65_535  # errors of one session; the count stays there [sessions.md 3.2]
-RELEASE_BYTES: Final = 200  # release name, UTF-8 [sessions.md 1]
-ENVIRONMENT_BYTES: Final = 64  # environment name, UTF-8 [sessions.md 1]
-COUNT: Final = 2**32 - 1  # one column of a bucket [sessions.md 2]
-COUNTER: Final = 2**64 - 1  # errors and seq of an update, as a server reads them [sessions.md 1]
-SESSION_AGE: Final = 5 * 86_400  # seconds after its start that an update is taken [sessions.md 5.1]
-FUTURE: Final = 60  # seconds that a session may lie ahead of the server [sessions.md 5.1]
-CLOCK_DRIFT: Final = 55 * 60  # seconds from which on sent_at corrects times [sessions.md 5.1]
+ERRORS = 65_535  # errors of one session; the count stays there [sessions.md 3.2]
+RELEASE_BYTES = 200  # release name, UTF-8 [sessions.md 1]
+ENVIRONMENT_BYTES = 64  # environment name, UTF-8 [sessions.md 1]
+COUNT = 2**32 - 1  # one column of a bucket [sessions.md 2]
+COUNTER = 2**64 - 1  # errors and seq of an update, as a server reads them [sessions.md 1]
+SESSION_AGE = 5 * 86_400  # seconds after its start that an update is taken [sessions.md 5.1]
+FUTURE = 60  # seconds that a session may lie ahead of the server [sessions.md 5.1]
+CLOCK_DRIFT = 55 * 60  # seconds from which on sent_at corrects times [sessions.md 5.1]
 
 # What a server may ask for.
-LONGEST_RATE_LIMIT: Final = 86_400.0  # seconds [wire.md 11.2]
-DEFAULT_RATE_LIMIT: Final = 60.0  # seconds after a 429 that does not say [wire.md 11.3]
+LONGEST_RATE_LIMIT = 86_400.0  # seconds [wire.md 11.2]
+DEFAULT_RATE_LIMIT = 60.0  # seconds after a 429 that does not say [wire.md 11.3]
 
 # What a discarded quantity may be when it is read back.
-QUANTITY: Final = 2**31  # items or bytes in one row of a client report [ingest.md 6]
+QUANTITY = 2**31  # items or bytes in one row of a client report [ingest.md 6]
 
 
 class Limits(NamedTuple):
@@ -56,4 +56,4 @@ class Limits(NamedTuple):
     attachments: int = 20 * MIB
 
 
-LIMITS: Final = Limits()
+LIMITS = Limits()

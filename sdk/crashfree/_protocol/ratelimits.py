@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from crashfree._ground.typed import Final, Literal, TypeAlias, cast
+from crashfree._ground.typed import Literal, TypeAlias, cast
 from crashfree._protocol.limits import DEFAULT_RATE_LIMIT, LONGEST_RATE_LIMIT
 from crashfree._protocol.timestamps import parse_http_date
 from crashfree.types import DataCategory
@@ -19,7 +19,7 @@ from crashfree.types import DataCategory
 LimitedCategory: TypeAlias = DataCategory | Literal["*"]
 RateLimits: TypeAlias = Mapping[LimitedCategory, float]
 
-_CATEGORIES: Final[tuple[DataCategory, ...]] = (
+_CATEGORIES: tuple[DataCategory, ...] = (
     "default",
     "error",
     "transaction",
@@ -40,7 +40,7 @@ _CATEGORIES: Final[tuple[DataCategory, ...]] = (
     "user_report",
     "internal",
 )
-KNOWN_CATEGORIES: Final[frozenset[str]] = frozenset(_CATEGORIES)
+KNOWN_CATEGORIES: frozenset[str] = frozenset(_CATEGORIES)
 """Limits for other categories do nothing: we send nothing that they could be about."""
 
 

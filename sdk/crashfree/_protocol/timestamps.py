@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
-from crashfree._ground.typed import Final
-
-_UTC: Final = timezone.utc
-_EPOCH: Final = datetime(1970, 1, 1)
-_MONTHS: Final = (
+_UTC = timezone.utc
+_EPOCH = datetime(1970, 1, 1)
+_MONTHS = (
     "jan",
     "feb",
     "mar",
