@@ -13,6 +13,7 @@ from typing import Any
 from crashfree._cli import lazy, options, output
 from crashfree._cli.ago import ago, instant
 from crashfree._cli.failure import Failure, UsageFailure
+from crashfree._cli.naming import add_match, found
 from crashfree._cli.parser import Commands, Parser
 from crashfree._cli.session import Session, release_name
 from crashfree._ground.clock import SYSTEM_CLOCK
@@ -27,6 +28,7 @@ _ELSEWHERE = (
     ("setcommits", "add_set_commits"),
     ("deploys", "add_legacy_deploys"),
     ("files", "add_release_files"),
+    ("naming", "add_latest"),
     ("prune", "add_prune"),
     ("bake", "add_bake"),
 )
@@ -105,6 +107,7 @@ def _add_list(group: Commands) -> None:
 def _add_info(group: Commands) -> None:
     parser = _leaf(group, "info", _info, "describe a release", takes_dashed_names=True)
     options.add_version(parser)
+    add_match(parser)
     parser.add_argument("-P", "--show-projects", action="store_true", help="a column of projects")
     parser.add_argument("-C", "--show-commits", action="store_true", help="a column of commits")
 
@@ -112,6 +115,7 @@ def _add_info(group: Commands) -> None:
 def _add_simple(group: Commands, name: str, run: Run, text: str) -> None:
     parser = _leaf(group, name, run, text, takes_dashed_names=True)
     options.add_version(parser)
+    add_match(parser)
     options.add_dry_run(parser)
 
 
@@ -141,21 +145,27 @@ def _finalize(args: argparse.Namespace) -> int:
         return _told(args, session, release, f"Finalized release {version}")
 
 
+def _meant(args: argparse.Namespace, session: Session) -> str:
+    if args.match:
+        return found(session.api, args.version)
+    return release_name(args, args.version)
+
+
 def _archive(args: argparse.Namespace) -> int:
-    version = release_name(args, args.version)
     with Session(args) as session:
+        version = _meant(args, session)
         return _told(args, session, session.api.archive(version), f"Archived release {version}")
 
 
 def _restore(args: argparse.Namespace) -> int:
-    version = release_name(args, args.version)
     with Session(args) as session:
+        version = _meant(args, session)
         return _told(args, session, session.api.restore(version), f"Restored release {version}")
 
 
 def _delete(args: argparse.Namespace) -> int:
-    version = args.version
     with Session(args) as session:
+        version = found(session.api, args.version) if args.match else args.version
         deleted = session.api.delete_release(version)
         if session.finish_dry_run():
             return 0
@@ -182,7 +192,7 @@ def _list(args: argparse.Namespace) -> int:
         raise UsageFailure("--delimiter needs --raw")
     with Session(args) as session:
         api = session.api
-        found = list(
+        listed = list(
             api.list_releases(
                 project=api.projects[0] if api.projects else None,
                 query=args.query,
@@ -193,12 +203,12 @@ def _list(args: argparse.Namespace) -> int:
             )
         )
     if args.json:
-        output.emit([release.raw for release in found])
+        output.emit([release.raw for release in listed])
     elif args.raw:
         delimiter = "\n" if args.delimiter is None else args.delimiter
-        output.say(delimiter.join(release.version for release in found))
-    elif found:
-        _list_table(found, with_projects=args.show_projects)
+        output.say(delimiter.join(release.version for release in listed))
+    elif listed:
+        _list_table(listed, with_projects=args.show_projects)
     return 0
 
 
@@ -222,8 +232,9 @@ def _list_table(found: list[ReleaseInfo], *, with_projects: bool) -> None:
 def _info(args: argparse.Namespace) -> int:
     with Session(args) as session:
         try:
-            release = session.api.get_release(args.version)
-            commits = list(session.api.release_commits(args.version)) if args.show_commits else []
+            version = found(session.api, args.version) if args.match else args.version
+            release = session.api.get_release(version)
+            commits = list(session.api.release_commits(version)) if args.show_commits else []
         except ApiError as error:
             if error.status == 404:
                 raise Failure(f"release {args.version!r} not found", code="not_found") from None

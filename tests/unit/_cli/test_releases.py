@@ -320,6 +320,44 @@ class TestReleases:
         assert "does not exist" in shell.out
 
 
+class TestShortNames:
+    NAMES = ("web@1.0.0", "api@1.0.0", "web@1.1.0", "0123456789abcdef0123456789abcdef01234567")
+
+    def listed(self, shell: Shell, *names: str) -> None:
+        path = "/api/0/projects/acme/web/releases/"
+        for query in ("", "query=1.1.0&status=", "query=1.0.0&status=", "query=0123456&status="):
+            shell.answer("GET", path, [{"version": name} for name in names or self.NAMES])
+            shell.script[-1]["request"]["query"] = query
+
+    @pytest.mark.parametrize(("short", "name"), [("1.1.0", NAMES[2]), ("0123456", NAMES[3])])
+    def test_a_unique_short_name_is_enough_when_asked_for(
+        self, shell: Shell, short: str, name: str
+    ) -> None:
+        self.listed(shell)
+        assert shell.run("releases", "delete", "--match", short) == 0
+        assert shell.requests[-1]["path"] == f"{ORG}/releases/{name}/"
+
+    def test_one_that_fits_several_is_refused_with_their_names(self, shell: Shell) -> None:
+        self.listed(shell)
+        assert shell.run("releases", "archive", "--match", "1.0.0") == 1
+        assert "api@1.0.0, web@1.0.0" in shell.err
+        assert {request["method"] for request in shell.requests} == {"GET"}
+
+    def test_a_short_name_alone_is_a_name(self, shell: Shell) -> None:
+        self.listed(shell)
+        shell.run("releases", "delete", "1.1.0")
+        assert shell.requests[-1]["path"] == f"{ORG}/releases/1.1.0/"
+
+    def test_the_newest_by_version_knows_that_ten_is_more_than_nine(self, shell: Shell) -> None:
+        self.listed(shell, "w@1.0.0-rc.9", "w@1.0.0-rc.10", "junk", "w@0.9.0")
+        assert shell.run("releases", "latest", "--numeric") == 0
+        assert shell.out == "w@1.0.0-rc.10\n"
+        self.listed(shell, "w@2", "w@1")
+        assert shell.run("releases", "latest", "--json") == 0
+        shell.script.clear()
+        assert shell.run("releases", "latest") == 1
+
+
 class TestSetCommits:
     def test_warnings_are_told_on_standard_error(self, shell: Shell, widgets: Path) -> None:
         shell.answer(
