@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 TallyKey = tuple[str, str, str]
-"""What is counted (`discarded`, `filtered`, `items`, `refused`, `sessions`), category, reason."""
+"""What is counted (`discarded`, `filtered`, `refused`, …), category, reason."""
 
 
 class SessionFact(NamedTuple):

@@ -16,14 +16,15 @@ from crashfree._ground import ids, json
 from crashfree._ground.text import first_forbidden, same_ascii
 from crashfree._protocol import limits
 from crashfree._protocol.aggregates import parse_session_aggregates
-from crashfree._protocol.attributes import Attributes, parse_attributes
+from crashfree._protocol.attributes import Attributes
 from crashfree._protocol.envelope import Envelope
-from crashfree._protocol.fields import hex_id, identity, instant
+from crashfree._protocol.fields import hex_id
 from crashfree._protocol.items import Item, base_name
 from crashfree._protocol.naming import valid_dist
 from crashfree._protocol.reports import parse_client_report
 from crashfree._protocol.session import parse_session_update
 from crashfree._protocol.timestamps import parse_timestamp
+from crashfree.server import quick
 from crashfree.server.facts import (
     AggregatesFact,
     AttachmentFact,
@@ -143,7 +144,6 @@ class _Reading:
                 event_gone = not self._event(item)
         for item in items:
             kind = item.type
-            self._count("items", kind[:_LONGEST_STATUS], "")
             if kind == "session":
                 self._session(item)
             elif kind == "sessions":
@@ -155,6 +155,8 @@ class _Reading:
                     self._attachment(item)
             elif kind in ("feedback", "user_report", "check_in"):
                 self._document(item)
+            elif kind != "event":
+                self._count("skipped", item.category, kind[:_LONGEST_STATUS])
         return Facts(
             project_id=self.sender.project_id,
             received=self.sender.received,
@@ -175,7 +177,18 @@ class _Reading:
 
     def _session(self, item: Item) -> None:
         try:
-            update = parse_session_update(json.decode(item.view))
+            payload = json.decode(item.view)
+            if not self.drift_us and self.policy.filters is None:
+                fact = quick.session(payload, self.received_us, self._window())
+                if fact is not None and valid_release(fact.release):
+                    environment = _environment(fact.environment or None)
+                    self.sessions.append(
+                        fact
+                        if environment == fact.environment
+                        else fact._replace(environment=environment)
+                    )
+                    return
+            update = parse_session_update(payload)
         except ValueError:
             self._count("refused", "session", "invalid")
             return
@@ -219,10 +232,9 @@ class _Reading:
         try:
             raw = item.payload
             payload = json.decode(raw)
-            window = (self.received_us - _AGE_US, self.received_us + _FUTURE_US)
             odd = self.drift_us or b"true" in raw or b"false" in raw
-            quick = None if odd else _quick_buckets(payload, window)
-            attributes, rows = quick or _buckets(payload)
+            usual = None if odd else quick.buckets(payload, self._window())
+            attributes, rows = usual or _buckets(payload)
         except ValueError:
             self._count("refused", "session", "invalid")
             return
@@ -230,7 +242,7 @@ class _Reading:
             raise TooMany(f"more than {self.policy.most_aggregates} aggregates in one item")
         if self._filtered(attributes, rows) or not self._release_fits(attributes):
             return
-        if quick is None:
+        if usual is None:
             rows = self._in_time(rows)
         if rows:
             environment = _environment(attributes.environment)
@@ -248,6 +260,9 @@ class _Reading:
             elif total:
                 kept.append((started_us, *row[1:]))
         return kept
+
+    def _window(self) -> quick.Window:
+        return (self.received_us - _AGE_US, self.received_us + _FUTURE_US)
 
     def _age_fault(self, instant_us: int) -> str | None:
         age = self.received_us - instant_us
@@ -399,48 +414,6 @@ def _buckets(payload: object) -> tuple[Attributes, list[BucketRow]]:
 
 def _total(row: BucketRow) -> int:
     return row[2] + row[3] + row[4] + row[5] + row[6]
-
-
-_known_minutes: dict[str, int] = {}
-
-
-def _quick_buckets(
-    payload: Any, window: tuple[int, int]
-) -> tuple[Attributes, list[BucketRow]] | None:
-    """Return the same when nothing is odd, empty or outside the window of time; else None.
-
-    For payloads without `true` and `false`: what is no number then fails in the arithmetic. A
-    server's aggregates are a hundred buckets of the same few minutes, so the texts of minutes are
-    remembered.
-    """
-    oldest, newest = window
-    rows: list[BucketRow] = []
-    known = _known_minutes
-    try:
-        buckets: list[Any] = payload["aggregates"]
-        if type(buckets) is not list:
-            return None
-        for bucket in buckets:
-            get = bucket.get
-            started, did = get("started"), get("did")
-            exited, errored, crashed = get("exited", 0), get("errored", 0), get("crashed", 0)
-            abnormal, unhandled = get("abnormal", 0), get("unhandled", 0)
-            # Negative when one of them is, too large when one of them is, 0 when all are.
-            if not 0 < exited | errored | crashed | abnormal | unhandled <= limits.COUNT:
-                return None
-            started_us = known.get(started)
-            if started_us is None:
-                if len(known) >= _MOST_KNOWN:
-                    known.clear()
-                started_us = known[started] = round(instant(bucket, "started") * MICRO)
-            if not oldest <= started_us <= newest:
-                return None
-            if did is not None:
-                did = identity(bucket, "did")
-            rows.append((started_us, did, exited, errored, crashed, abnormal, unhandled))
-    except (TypeError, AttributeError, KeyError):
-        return None
-    return parse_attributes(payload), rows
 
 
 _known_releases: dict[str, bool] = {}

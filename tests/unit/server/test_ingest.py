@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.support import vectors
 from tests.support.serving import envelope
 
@@ -250,48 +247,3 @@ def test_the_status_of_the_future_is_kept_and_counts_as_an_error() -> None:
 def test_an_envelope_without_items_has_no_facts() -> None:
     facts = ingest.read(Envelope({}, ()), Sender(1, _NOON), Policy())
     assert facts == Facts(1, _NOON, None, None, (), (), (), (), {})
-
-
-_ODD = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-2, 2),
-    st.integers(2**32 - 2, 2**32 + 2),
-    st.floats(),
-    st.text(max_size=3),
-    st.sampled_from(["2024-05-10T11:00:00Z", "2024-05-10T11:00:00", "u"]),
-    st.lists(st.integers(), max_size=1),
-)
-_BUCKET = st.dictionaries(
-    st.sampled_from(
-        ["started", "did", "exited", "errored", "crashed", "abnormal", "unhandled", "x"]
-    ),
-    _ODD,
-)
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(["attrs", "aggregates"]),
-        st.one_of(
-            _ODD,
-            st.just({"release": "a"}),
-            st.lists(st.one_of(_BUCKET, st.builds(_plain, st.integers(0, 5)), _ODD), max_size=3),
-        ),
-    )
-)
-def test_the_quick_reading_agrees_with_the_strict_one(payload: dict[str, Any]) -> None:
-    """It may decline, but never reads anything else out of a payload."""
-    try:
-        strict: object = ingest._buckets(payload)
-    except ValueError:
-        strict = None
-    window = (0, 2**62)
-    if any(word in json.dumps(payload) for word in ("true", "false")):
-        return
-    try:
-        quick = ingest._quick_buckets(payload, window)
-    except ValueError:
-        assert strict is None
-        return
-    assert quick is None or quick == strict
