@@ -48,9 +48,11 @@ class Running(Protocol):
     @property
     def session(self) -> RequestSession:
         """The unit's session."""
+        ...
 
     def request(self) -> Request | None:
         """The request that is being served."""
+        ...
 
 
 class Client:

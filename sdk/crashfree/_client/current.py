@@ -24,9 +24,11 @@ class RunningUnit(Running, Protocol):
     @property
     def scope(self) -> Scope:
         """The isolation scope of the unit, made at first need."""
+        ...
 
     def peek_scope(self) -> Scope:
         """The scope that applies to the unit, without making one."""
+        ...
 
 
 INERT = Client(Options(auto_session_tracking=False, spool=False), transport=NullTransport())

@@ -17,12 +17,15 @@ class Clock(Protocol):
 
     def time(self) -> float:
         """Return seconds since the epoch, UTC; may jump. For what goes on the wire."""
+        ...
 
     def monotonic(self) -> float:
         """Return seconds of an arbitrary origin; stands still while the machine sleeps."""
+        ...
 
     def boottime(self) -> float:
         """Return seconds of an arbitrary origin that go on while the machine sleeps."""
+        ...
 
 
 # CLOCK_BOOTTIME (Linux) counts suspended time. CLOCK_MONOTONIC does so on macOS, where
