@@ -115,7 +115,7 @@ class SessionAggregator:
     _opening: threading.Lock
     _opener: int | None
     """The thread that is opening the ledger."""
-    _side: Ledger
+    _side: dict[str, Ledger]
     """For units that begin in a signal handler, in the middle of opening the ledger."""
 
     def __init__(
@@ -135,7 +135,7 @@ class SessionAggregator:
     def _reset(self) -> None:
         self._opening = threading.Lock()
         self._opener = None
-        self._side = Ledger.in_memory()
+        self._side = {}
         # Not the file yet: nothing has begun, and there may be no need for one.
         self._ledger = Ledger.of_nobody()
         self.minute = Minute(self._ledger, 0.0, users=self._users)
@@ -159,7 +159,8 @@ class SessionAggregator:
         """Return the ledger of this process; the first thread to ask opens it."""
         thread = threading.get_ident()
         if self._opener == thread or not self._opening.acquire(timeout=_PATIENCE):
-            return self._side
+            # Two may come here at once; one step decides whose ledger it is.
+            return self._side.setdefault("", Ledger.in_memory())
         try:
             self._opener = thread
             ledger = self._ledger
@@ -171,9 +172,12 @@ class SessionAggregator:
             self._opener = None
             self._opening.release()
 
+    def _ledgers(self) -> tuple[Ledger, ...]:
+        return (self._ledger, *self._side.copy().values())
+
     def take(self) -> Batch | None:
         """Return payloads of all that has ended, on loan until `settle`; None without any."""
-        for ledger in (self._ledger, self._side):
+        for ledger in self._ledgers():
             loan = ledger.lend()
             if loan is not None:
                 payloads = to_payloads(
@@ -204,7 +208,7 @@ class SessionAggregator:
 
     def stats(self) -> AggregatorStatistics:
         """Return where the units are."""
-        books = [ledger.books() for ledger in (self._ledger, self._side) if ledger.ours]
+        books = [ledger.books() for ledger in self._ledgers() if ledger.ours]
         return AggregatorStatistics(
             begun=sum(entry.begun for entry in books),
             alive=sum(entry.alive for entry in books),

@@ -31,9 +31,11 @@ from crashfree._ground import log
 from crashfree._ground.tally import Tally
 from crashfree._ground.typed import NamedTuple, Protocol
 from crashfree._protocol.aggregates import CountKey
+from crashfree._sessions import mapped
 from crashfree._sessions.counts import Counts
 from crashfree._sessions.ledgerfile import LedgerFile
 from crashfree._sessions.users import Append, Users
+from crashfree._sessions.windows import Windows
 from crashfree.types import SessionAttributes
 
 _PATIENCE = 0.05
@@ -77,35 +79,62 @@ class Store(Protocol):
 
 
 class Memory:
-    """Records in a `Tally`: right as long as the process ends by itself."""
+    """Memory of the process: right as long as the process ends by itself."""
 
-    __slots__ = ("_records", "users")
+    __slots__ = ("_windows", "users")
     users: Users
-    _records: Tally[bytes]
+    _windows: Windows
 
     def __init__(self) -> None:
         self.users = Users()
-        self._records = Tally()
+        self._windows = Windows(mapped.anonymous(), mapped.anonymous())
 
     @property
     def write(self) -> Append:
-        """How to append a record."""
-        return self._records.add
+        """How to append a record now; raises ValueError once there is no room."""
+        return self._windows.write
 
     def turn_over(self, counts: Counts) -> None:
-        """There is always room."""
+        """Make room, if there is none."""
+        self._windows.turn_over(counts, self.users.name, self.commit)
 
     def enter(self, counts: Counts) -> None:
         """Enter all records into the books."""
-        taken = self._records.take()
-        words = {int.from_bytes(word, sys.byteorder): times for word, times in taken.items()}
-        counts.enter(words, self.users.name)
+        self._windows.enter(counts, self.users.name, self.commit)
 
     def commit(self, counts: Counts) -> None:
         """The books are here already."""
 
     def remove(self) -> bool:
         """Nothing outlives the process."""
+        return True
+
+
+class Nowhere:
+    """Nothing is kept."""
+
+    __slots__ = ("users",)
+    users: Users
+
+    def __init__(self) -> None:
+        self.users = Users()
+
+    @property
+    def write(self) -> Append:
+        """How to append a record to nothing."""
+        return _nowhere
+
+    def turn_over(self, counts: Counts) -> None:
+        """There is nothing."""
+
+    def enter(self, counts: Counts) -> None:
+        """There is nothing."""
+
+    def commit(self, counts: Counts) -> None:
+        """There is nothing."""
+
+    def remove(self) -> bool:
+        """There is nothing."""
         return True
 
 
@@ -168,7 +197,7 @@ class Ledger:
     @classmethod
     def of_nobody(cls) -> Ledger:
         """Make a ledger that counts nothing."""
-        ledger = cls(Memory())
+        ledger = cls(Nowhere())
         ledger.forget()
         return ledger
 

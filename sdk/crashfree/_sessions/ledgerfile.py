@@ -29,10 +29,8 @@ from __future__ import annotations
 
 import mmap
 import os
-import sys
-import threading
 from collections import Counter
-from collections.abc import Callable
+from functools import partial
 
 from crashfree._ground import json, log
 from crashfree._ground.typed import Any
@@ -40,6 +38,7 @@ from crashfree._sessions import mapped
 from crashfree._sessions.bank import Bank, read_bank
 from crashfree._sessions.counts import Counts
 from crashfree._sessions.users import Append, Users, read_tables
+from crashfree._sessions.windows import Windows
 from crashfree.types import SessionAttributes
 
 FORMAT = "crashfree ledger 1"
@@ -48,64 +47,27 @@ _HEAD = 4 * mapped.PIECE
 _WINDOWS = (_HEAD, _HEAD + mapped.PIECE)
 _TABLES = (_HEAD + 2 * mapped.PIECE, _HEAD + 3 * mapped.PIECE)
 SIZE = _HEAD + 4 * mapped.PIECE
-RECORD = 8
-_PATIENCE = 0.05
-
-
-class _Window:
-    """A part of the file that records are appended to."""
-
-    __slots__ = ("cells", "cursor", "map", "write")
-    map: mmap.mmap
-    cells: memoryview
-    cursor: int
-    """Records that have been entered into the books."""
-    write: Append
-
-    def __init__(self, region: mmap.mmap) -> None:
-        self.map = region
-        self.cells = memoryview(region).cast("Q")
-        self.cursor = 0
-        self.write = region.write if _gil_enabled() else _Guarded(region.write)
-
-    @property
-    def length(self) -> int:
-        """Records so far."""
-        return self.map.tell() // RECORD
-
-    @property
-    def full(self) -> bool:
-        return self.map.tell() + RECORD > mapped.PIECE
-
-    def empty(self) -> Append:
-        """Zero it and begin at its start."""
-        self.map[:] = bytes(mapped.PIECE)
-        self.map.seek(0)
-        return self.map.write
 
 
 class LedgerFile:
     """Two windows, the books, two tables of users."""
 
-    __slots__ = ("_active", "_bank", "_path", "_windows", "users")
+    __slots__ = ("_bank", "_path", "_windows", "users")
     users: Users
     _path: str
     _bank: Bank
-    _windows: tuple[_Window, _Window]
-    _active: int
+    _windows: Windows
 
     def __init__(self, path: str, descriptor: int, header: bytes) -> None:
         head = mapped.view(descriptor, 0, _HEAD)
         head[: len(header)] = header
         self._path = path
         self._bank = Bank(memoryview(head)[_HEADER:])
-        first, second = (
-            _Window(mapped.view(descriptor, offset, mapped.PIECE)) for offset in _WINDOWS
+        first, second, odd, even = (
+            mapped.view(descriptor, offset, mapped.PIECE) for offset in (*_WINDOWS, *_TABLES)
         )
-        self._windows = (first, second)
-        self._active = 0
-        odd, even = (_Window(mapped.view(descriptor, offset, mapped.PIECE)) for offset in _TABLES)
-        self.users = Users((even.empty, odd.empty))
+        self._windows = Windows(first, second)
+        self.users = Users((partial(_emptied, even), partial(_emptied, odd)))
 
     @classmethod
     def create(cls, path: str, *, attributes: SessionAttributes, started: float) -> LedgerFile:
@@ -125,40 +87,20 @@ class LedgerFile:
     @property
     def write(self) -> Append:
         """How to append a record now; raises ValueError once there is no room."""
-        return self._windows[self._active].write
+        return self._windows.write
 
     def turn_over(self, counts: Counts) -> None:
         """Make room, if there is none."""
-        if not self._windows[self._active].full:
-            return
-        other = 1 - self._active
-        if self._windows[other].full:
-            self.enter(counts)
-        self._active = other
+        self._windows.turn_over(counts, self.users.name, self.commit)
 
     def enter(self, counts: Counts) -> None:
         """Enter all records into the books, and empty what is full."""
-        changed = False
-        for window in self._windows:
-            length = window.length
-            if length > window.cursor:
-                counts.enter(Counter(window.cells[window.cursor : length]), self.users.name)
-                window.cursor = length
-                changed = True
-        if changed:
-            self.commit(counts)
-        for index, window in enumerate(self._windows):
-            if window.full and index != self._active:
-                # Nobody can append to a full window, so nobody can be disturbed here.
-                window.map[:] = bytes(mapped.PIECE)
-                window.cursor = 0
-                self.commit(counts)
-                window.map.seek(0)
+        self._windows.enter(counts, self.users.name, self.commit)
 
     def commit(self, counts: Counts) -> None:
         """Write the books down."""
         while True:
-            data = counts.encode([window.cursor for window in self._windows])
+            data = counts.encode(self._windows.cursors)
             if len(data) <= self._bank.capacity:
                 self._bank.write(data)
                 return
@@ -173,6 +115,12 @@ class LedgerFile:
         except OSError:
             return False
         return True
+
+
+def _emptied(table: mmap.mmap) -> Append:
+    table[:] = bytes(mapped.PIECE)
+    table.seek(0)
+    return table.write
 
 
 def read_ledger(data: bytes) -> tuple[SessionAttributes, Counts] | None:
@@ -196,29 +144,3 @@ def read_ledger(data: bytes) -> tuple[SessionAttributes, Counts] | None:
         length = fresh.index(0) if 0 in fresh else len(fresh)
         counts.enter(Counter(fresh[:length]), names.get)
     return attributes, counts
-
-
-class _Guarded:
-    """Appends one at a time, for interpreters without a global lock."""
-
-    __slots__ = ("_append", "_lock")
-    _append: Append
-    _lock: threading.Lock
-
-    def __init__(self, append: Append) -> None:
-        self._append = append
-        self._lock = threading.Lock()
-
-    def __call__(self, word: bytes) -> None:
-        # Held for a copy of 8 bytes. Found held for this long, it was interrupted by ourselves.
-        if not self._lock.acquire(timeout=_PATIENCE):
-            raise ValueError("the window is busy")
-        try:
-            self._append(word)
-        finally:
-            self._lock.release()
-
-
-def _gil_enabled() -> bool:
-    asked: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)
-    return True if asked is None else asked()

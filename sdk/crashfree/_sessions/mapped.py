@@ -38,6 +38,11 @@ def view(descriptor: int, offset: int, size: int) -> mmap.mmap:
     return mmap.mmap(descriptor, size, offset=offset)
 
 
+def anonymous() -> mmap.mmap:
+    """Return a piece of memory that goes with the process, appendable as a file's is."""
+    return mmap.mmap(-1, PIECE)
+
+
 def _reserve(descriptor: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         try:

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from tests.support.units import ATTRIBUTES, Shop, untold
 
 from crashfree._ground import log
-from crashfree._sessions import ledgerfile
+from crashfree._sessions import windows
 from crashfree._sessions.ledger import Ledger
 from crashfree._sessions.ledgerfile import SIZE, read_ledger
 from crashfree._sessions.users import MAX_USERS
 
 RECORDS_IN_A_WINDOW = 8192
-LINES = {"ledger.py", "ledgerfile.py", "counts.py", "users.py", "bank.py"}
+LINES = {"ledger.py", "ledgerfile.py", "windows.py", "counts.py", "users.py", "bank.py"}
 
 
 @pytest.fixture
@@ -437,7 +437,7 @@ def test_books_that_outgrow_the_bank_keep_their_sums(
 def test_a_guarded_append_loses_nothing_without_a_global_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hasty_threads: None
 ) -> None:
-    monkeypatch.setattr(ledgerfile, "_gil_enabled", lambda: False)
+    monkeypatch.setattr(windows, "_gil_enabled", lambda: False)
     test_ten_thousand_units_of_eight_threads_are_exact(tmp_path, None)
 
 
