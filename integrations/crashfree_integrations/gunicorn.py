@@ -1,0 +1,84 @@
+"""gunicorn: its workers serve units of work, whatever they run.
+
+    gunicorn app:app            # with crashfree.init(...) in the configuration file or in the app
+    crashfree run -- gunicorn app:app       # without a change to the app
+
+The master serves nothing: it has no session and, when it forks, no thread of ours. Each worker
+counts for itself. An application whose framework has no integration of its own is counted by the
+WSGI or ASGI middleware around it. A request that the time-out of the worker aborts has crashed, and
+its event shows where it hung; a worker that had to be killed leaves its requests in the ledger.
+
+Hooks: `BaseApplication.wsgi`, where a worker gets the application it serves, is wrapped; the hooks
+of gunicorn's configuration belong to the program. Workers sync, gthread, gevent, eventlet, tornado,
+asgi and uvicorn. Tested with gunicorn 21.2 and 27.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, Final
+
+from crashfree.integration import Kit
+from crashfree.types import SessionMode
+from crashfree_integrations.asgi import AsgiMiddleware
+from crashfree_integrations.framework import framework, require
+from crashfree_integrations.wsgi import WsgiMiddleware
+
+OLDEST: Final = "21.2"
+_WSGI: Final = frozenset(
+    f"gunicorn.workers.{name}"
+    for name in ("sync", "gthread", "base_async", "ggevent", "geventlet", "gtornado")
+)
+_ASGI: Final = frozenset(("gunicorn.workers.gasgi", "uvicorn.workers", "uvicorn_worker._workers"))
+
+
+class GunicornIntegration:
+    """Attaches to the master and workers of this process."""
+
+    name: str = "gunicorn"
+    mode: SessionMode | None = "request"
+
+    def install(self, kit: Kit) -> None:
+        framework("gunicorn", OLDEST)
+        from gunicorn.app.base import BaseApplication
+
+        require(BaseApplication, "wsgi")
+        kit.wrap(BaseApplication, "wsgi", _counted)
+
+    def uninstall(self) -> None:
+        """Everything is undone by the kit."""
+
+
+def _counted(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def wsgi(self: Any) -> Any:
+        application = original(self)
+        speaks = _interface(self.cfg.worker_class)
+        if speaks == "wsgi" and callable(application):
+            return WsgiMiddleware(application)
+        if speaks == "asgi" and _is_asgi(application):
+            return AsgiMiddleware(application)
+        return application
+
+    return wsgi
+
+
+def _interface(worker: Any) -> str | None:
+    """Return what a worker class calls; None for those that want something of their own."""
+    for owner in getattr(worker, "__mro__", ()):
+        if owner.__module__ in _ASGI:
+            return "asgi"
+        if owner.__module__ in _WSGI:
+            return "wsgi"
+    return None
+
+
+def _is_asgi(application: Any) -> bool:
+    """Return whether this is called as ASGI 3 is, and not as ASGI 2, or to make an application."""
+    if isinstance(application, type):
+        return False
+    return iscoroutinefunction(application) or iscoroutinefunction(
+        getattr(application, "__call__", None)  # noqa: B004 -- of what kind it is, not whether
+    )
