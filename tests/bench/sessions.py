@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import crashfree
-from crashfree._delivery.memory import MemoryTransport
 from crashfree._ground.clock import SYSTEM_CLOCK
 from crashfree._sessions.aggregator import SessionAggregator
 from crashfree._sessions.application import ApplicationSessions
@@ -38,18 +37,12 @@ ROUNDS = 40
 CALLS = 500
 UNIT_SHARE = 25
 UPDATE_CEILING = 1.0
+NOBODY = "http://key@127.0.0.1:9/1"
 
 
 class Nowhere(Transport):  # type: ignore[misc]
     def capture_envelope(self, envelope: Any) -> None:
         """Forget it."""
-
-
-class Kept(MemoryTransport):
-    """Takes everything and keeps nothing."""
-
-    def submit(self, envelope: Any) -> bool:
-        return True
 
 
 class NoTimer:
@@ -162,9 +155,12 @@ def asgi_calls(app: Any, loop: asyncio.AbstractEventLoop) -> Callable[[int], obj
     return lambda times: loop.run_until_complete(calls(times))
 
 
-def units() -> bool:
-    sentry_sdk.init(dsn="http://k@127.0.0.1:9/1", release="app@1.0", transport=Nowhere)
-    crashfree.init(release="app@1.0", transport=Kept(), session_mode="request")
+def units(directory: Path) -> bool:
+    sentry_sdk.init(dsn=NOBODY, release="app@1.0", transport=Nowhere)
+    # As in production: with a spool, so with a ledger on disk. Its first flush is a minute away.
+    crashfree.init(
+        dsn=NOBODY, release="app@1.0", spool_dir=directory / "spool", session_mode="request"
+    )
     loop = asyncio.new_event_loop()
     kept = True
     print(f"{'unit of work, us':<28}{'bare':>8}{'ours':>8}{'theirs':>8}{'ratio':>8}")
@@ -179,7 +175,7 @@ def units() -> bool:
     apps = (asynchronous, AsgiMiddleware(asynchronous), SentryAsgiMiddleware(asynchronous))
     kept &= unit_line("ASGI", measured(*(asgi_calls(app, loop) for app in apps)))
     loop.close()
-    crashfree.close()
+    crashfree.close(0)
     return kept
 
 
@@ -256,7 +252,7 @@ def application(directory: Path) -> None:
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as name:
-        kept = units()
+        kept = units(Path(name))
         kept = parts(Path(name)) and kept
         application(Path(name))
     print()
