@@ -107,12 +107,25 @@ class Recorder:
         draft.take_scope(scope)
         return draft
 
-    def event(self, event: Mapping[str, Any], scope: Scope) -> Draft:
-        """Take an event that the program made."""
+    def event(
+        self,
+        event: Mapping[str, Any],
+        scope: Scope,
+        error: BaseException | None = None,
+        mechanism: Mechanism | None = None,
+    ) -> Draft:
+        """Take an event that the program made, with the exception it is about if there is one."""
         given = dict(event)
         draft = Draft(self, scope, "error")
-        if given.get("exception") is None and given.get("level") is None:
-            draft.level = "info" if given.get("message") or given.get("logentry") else "error"
+        variables = draft.local_variables if self.settings.with_locals else None
+        if given.get("exception") is None:
+            if error is not None:
+                draft.mechanism = GENERIC if mechanism is None else mechanism
+                draft.chain = exceptions.take(error, variables)
+            elif given.get("level") is None and (given.get("message") or given.get("logentry")):
+                draft.level = "info"
+            if error is None and self.settings.attach_stacktrace and given.get("threads") is None:
+                draft.stack = stacktrace.take_callers(_caller(), variables)
         if given.get("event_id") is not None:
             draft.event_id = event_id_of(given["event_id"])
         draft.take_scope(scope, given)

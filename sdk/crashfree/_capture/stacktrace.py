@@ -123,16 +123,17 @@ def take_callers(frame: FrameType | None, local_variables: Locals | None) -> Tak
 
 
 def outside(frame: FrameType | None) -> FrameType | None:
-    """Return the first frame, going to the callers, that is none of crashfree's."""
+    """Return the first frame, going to the callers, that is none of crashfree's or logging's."""
     while frame is not None:
         module = frame.f_globals.get("__name__")
-        if type(module) is not str or module.partition(".")[0] not in _OWN:
+        if type(module) is not str or module.partition(".")[0] not in _BETWEEN:
             return frame
         frame = frame.f_back
     return None
 
 
 _OWN = frozenset(("crashfree", "crashfree_integrations"))
+_BETWEEN = _OWN | {"logging"}
 
 
 def _hides(frame: FrameType) -> bool:

@@ -9,7 +9,7 @@ Threads: the one that captures. Source: wire.md section 9.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from crashfree._ground import log
 

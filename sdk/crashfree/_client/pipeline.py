@@ -14,15 +14,17 @@ Threads: any. Source: sessions.md sections 3.2 and 3.3, wire.md sections 9 and 1
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from crashfree._capture import exceptions, foreign, plain
 from crashfree._capture.draft import Draft, Recorder
+from crashfree._capture.rendering import text_of
+from crashfree._capture.repair import level_of
 from crashfree._capture.scope import Scope, merged
 from crashfree._capture.settings import CaptureSettings
 from crashfree._client.callbacks import FAILED, called
 from crashfree._client.sightings import Sightings
-from crashfree._client.storm import Storm
+from crashfree._client.storm import Storm, place_of
 from crashfree._ground import ids, log
 from crashfree._ground.clock import Clock
 from crashfree._protocol import limits
@@ -138,7 +140,7 @@ class Pipeline:
             scope = _snapshot(scopes)
             now = self._clock.monotonic()
             handled = mechanism is None or mechanism.get("handled") is not False
-            if handled and not self._storm.admits(error, now):
+            if handled and not self._storm.admits(place_of(error), now):
                 return self._held_back(error, scope.level or level or "error", where, now)
             draft = self._recorder.exception(error, scope, mechanism=mechanism, level=level)
             return self._run(draft, scope, hint, error, where)
@@ -157,6 +159,8 @@ class Pipeline:
         token = log.inside.set(True)
         try:
             scope = _snapshot(scopes)
+            if not self._storm.admits(("message", text_of(message)), self._clock.monotonic()):
+                return _dropped(ids.event_id(), "backpressure", hint, ())
             return self._run(self._recorder.message(message, level, scope), scope, hint, None, None)
         finally:
             log.inside.reset(token)
@@ -169,7 +173,10 @@ class Pipeline:
         scopes: tuple[Scope, ...] = (),
         where: object = None,
     ) -> Report:
-        """Capture an event that the program made, of any shape; repaired where it can be."""
+        """Capture an event that the program made, of any shape; repaired where it can be.
+
+        An exception in `hint["exc_info"]` is told with it, unless the event tells of its own.
+        """
         token = log.inside.set(True)
         try:
             given = foreign.mapping(event)
@@ -177,8 +184,17 @@ class Pipeline:
                 log.warning(f"capture_event takes a mapping, not {type(event).__name__}")
                 return _dropped(ids.event_id(), "invalid", hint, ())
             scope = _snapshot(scopes)
-            draft = self._recorder.event(given, scope)
-            return self._run(draft, scope, hint, _error_of(hint), where)
+            error = _error_of(hint)
+            mechanism: Mechanism | None = None
+            if error is not None and given.get("exception") is None:
+                if self._filters.ignore_errors and ignored(error, self._filters.ignore_errors):
+                    return _dropped(ids.event_id(), "event_processor", hint, ())
+                mechanism = {"type": _origin(hint), "handled": True}
+                now = self._clock.monotonic()
+                if not self._storm.admits(place_of(error), now):
+                    return self._held_back(error, level_of(given.get("level", "error")), where, now)
+            draft = self._recorder.event(given, scope, error, mechanism)
+            return self._run(draft, scope, hint, error, where)
         finally:
             log.inside.reset(token)
 
@@ -352,6 +368,10 @@ def _error_of(hint: Hint | None) -> BaseException | None:
     info = None if hint is None else hint.get("exc_info")
     error = info[1] if type(info) is tuple and len(info) == 3 else info
     return error if issubclass(type(error), BaseException) else None  # type: ignore[return-value]
+
+
+def _origin(hint: Hint | None) -> str:
+    return "logging" if hint is not None and "log_record" in hint else "generic"
 
 
 def _attachments(scope: Scope, hint: Hint | None) -> tuple[Attachment, ...]:

@@ -1,7 +1,7 @@
 """Storm protection: a loop that fails a thousand times a second need not be told a thousand times.
 
-Only handled errors are held back, never one that nobody handled; sessions count them all the same.
-Two bounds: so many in ten seconds, and ten in one second from the same place.
+Only what the program handled is held back, never an error that nobody handled; sessions count them
+all the same. Two bounds: so many in ten seconds, and ten in one second from the same place.
 
 Threads: any. Counting is not atomic on purpose: at a race of two threads one more gets through,
 and nobody waits. Source: wire.md section 18.
@@ -9,13 +9,15 @@ and nobody waits. Source: wire.md section 18.
 
 from __future__ import annotations
 
-from typing import Final
-
 from crashfree._capture.exceptions import traceback_of
 
 _WINDOW = 10.0
 _SAME_PLACE = 10
 _MOST_PLACES = 1000
+
+
+Place = tuple[object, ...]
+"""What events are alike by; hashable."""
 
 
 class Storm:
@@ -26,7 +28,7 @@ class Storm:
     _window: float
     _count: int
     _second: float
-    _places: dict[tuple[int, int, int], int]
+    _places: dict[Place, int]
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -34,8 +36,13 @@ class Storm:
         self._count = 0
         self._places = {}
 
-    def admits(self, error: BaseException, now: float) -> bool:
-        """Count one more and return whether it may pass."""
+    @property
+    def watching(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._limit > 0
+
+    def admits(self, place: Place, now: float) -> bool:
+        """Count one more from `place` and return whether it may pass."""
         if not self._limit:
             return True
         if now - self._window >= _WINDOW:
@@ -44,7 +51,6 @@ class Storm:
         if now - self._second >= 1.0 or len(self._places) >= _MOST_PLACES:
             self._second = now
             self._places = {}
-        place = _place(error)
         same = self._places.get(place, 0)
         if same >= _SAME_PLACE or self._count >= self._limit:
             return False
@@ -53,7 +59,7 @@ class Storm:
         return True
 
 
-def _place(error: BaseException) -> tuple[int, int, int]:
+def place_of(error: BaseException) -> Place:
     """Return what makes two errors the same: their type and where they were raised."""
     traceback = traceback_of(error)
     if traceback is None:
