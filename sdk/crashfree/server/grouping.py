@@ -125,12 +125,8 @@ def _culprit_frame(event: Mapping[str, Any], errors: list[Mapping[str, Any]]) ->
             break
     else:
         frames = event_frames(event)
-    for frame in reversed(frames):
-        if frame.get("in_app") is True:
-            return frame
-    if frames:
-        return frames[-1]
-    return {}
+    own = [frame for frame in frames if frame.get("in_app") is True] or frames
+    return own[-1] if own else {}
 
 
 def _culprit(event: Mapping[str, Any], frame: Mapping[str, Any]) -> str:

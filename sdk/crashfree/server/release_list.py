@@ -22,7 +22,6 @@ from crashfree.server.counting import Selection
 from crashfree.server.endpoint import Call, Problem, answer, cursor_of, link
 from crashfree.server.ranges import Range
 from crashfree.server.release_health import (
-    NO_HEALTH,
     Key,
     ReleaseHealth,
     adoption_stages,
@@ -43,11 +42,6 @@ _ORDERS: Final = {
         " releases.build_code IS NULL, releases.build_code DESC, releases.id DESC"
     ),
 }
-_ENTRY = "(release, project) pairs"
-
-
-def _users_24h(health: ReleaseHealth) -> float | None:
-    return health.users_24h.seen
 
 
 def _weigh(name: str) -> Callable[[ReleaseHealth], float | None]:
@@ -56,7 +50,7 @@ def _weigh(name: str) -> Callable[[ReleaseHealth], float | None]:
         "sessions": lambda health: health.counts.total,
         "users": lambda health: health.users.seen,
         "sessions_24h": lambda health: health.counts_24h.total,
-        "users_24h": _users_24h,
+        "users_24h": lambda health: health.users_24h.seen,
         # The worst first: that is what one sorts by stability for.
         "crash_free_sessions": lambda health: _negative(health.counts.crash_free_rate),
         "crash_free_users": lambda health: _negative(health.users.crash_free_rate),
@@ -241,10 +235,7 @@ def _by_precedence(db: sqlite3.Connection, question: _Question) -> list[Pair]:
 
 def _by_health(db: sqlite3.Connection, question: _Question, *, now: float) -> list[Pair]:
     pairs = _pairs(db, question)
-    ids = tuple(sorted({release for release, _ in pairs}))
-    health = release_health(
-        db, question.selection._replace(releases=ids), now=now, period=question.period
-    )
+    health = release_health(db, question.selection, now=now, period=question.period)
     weigh = _weigh(question.sort)
 
     def key(pair: Pair) -> tuple[bool, float]:
@@ -290,6 +281,3 @@ def _flattened(entry: dict[str, Any], project: int | None) -> dict[str, Any]:
             slug: stage for slug, stage in entry["adoptionStages"].items() if slug in slugs
         }
     return flat
-
-
-__all__ = ["NO_HEALTH", "SORTS", "list_releases"]

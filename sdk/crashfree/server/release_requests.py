@@ -9,7 +9,6 @@ Pure; any thread. Source: releases.md sections 1.2, 3.7 and 4.4 to 4.6.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from crashfree.errors import InvalidRelease
@@ -31,7 +30,6 @@ from crashfree.server.fields import (
 
 OPEN, ARCHIVED = 0, 1
 STATUS_NAMES = ("open", "archived")
-_HEX40 = re.compile(r"[0-9a-f]{40}\Z")
 
 
 def _version(text: str) -> str:
@@ -165,8 +163,3 @@ def ref_range(ref: dict[str, Any]) -> tuple[str | None, str]:
     if dots:
         return base or None, head
     return ref.get("previousCommit") or None, head
-
-
-def is_full_sha(text: str) -> bool:
-    """Say whether the text is a whole SHA-1 in lower case."""
-    return _HEX40.match(text) is not None
