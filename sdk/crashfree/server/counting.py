@@ -10,11 +10,13 @@ Threads: any, each with its own connection. Source: sessions.md sections 5.3 to 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from crashfree.server import durations as sealed
 from crashfree.server import users
+from crashfree.server.engine import ALL_KINDS, Cell, GroupKey, Intervals
+from crashfree.server.engine import Selection as Selection
 from crashfree.server.health import Counts, Durations, UserCounts
 from crashfree.server.sessions import COLUMNS, KINDS, SessionRow, bucket_flags
 
@@ -25,59 +27,36 @@ _COLUMN_OF_ROW: Final = (
     "CASE status WHEN 'crashed' THEN 2 WHEN 'abnormal' THEN 3 WHEN 'unhandled' THEN 4"
     " WHEN 'ok' THEN errors > 0 WHEN 'exited' THEN errors > 0 ELSE 1 END"
 )
-_IN_MEMORY: Final = 200_000
-
-GroupKey = tuple[int, ...]
-"""Ids of the columns that were grouped by, in the order they were named in."""
-Cell = tuple[GroupKey, int]
-"""A group and the number of an interval."""
 
 
-class Selection(NamedTuple):
-    """Which sessions; None: all."""
+class SqliteCounts:
+    """`engine.CountReader` over one connection, inside its read transaction."""
 
-    projects: tuple[int, ...]
-    releases: tuple[int, ...] | None = None
-    environments: tuple[int, ...] | None = None
+    __slots__ = ("_db",)
+    _db: sqlite3.Connection
 
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
 
-class Intervals(NamedTuple):
-    """A range, cut at the multiples of a length; first and last interval may be shorter."""
+    def session_counts(
+        self, selection: Selection, intervals: Intervals, group: Sequence[str] = ()
+    ) -> Mapping[Cell, Counts]:
+        return session_counts(self._db, selection, intervals, group)
 
-    start_us: int
-    end_us: int
-    step_us: int
-    origin_us: int
-    """Where the first interval would begin if it were whole."""
+    def user_counts(
+        self,
+        selection: Selection,
+        intervals: Intervals,
+        group: Sequence[str] = (),
+        *,
+        kinds: int = ALL_KINDS,
+    ) -> Mapping[Cell, UserCounts]:
+        return user_counts(self._db, selection, intervals, group, kinds=kinds)
 
-    @classmethod
-    def whole(cls, start_us: int, end_us: int) -> Intervals:
-        """One interval."""
-        return cls(start_us, end_us, max(1, end_us - start_us), start_us)
-
-    @classmethod
-    def every(cls, start_us: int, end_us: int, step_us: int) -> Intervals:
-        """Intervals that begin at multiples of `step_us` since the epoch."""
-        return cls(start_us, end_us, step_us, start_us // step_us * step_us)
-
-    @property
-    def starts(self) -> list[int]:
-        """Where the intervals begin, the first one as if it were whole."""
-        return list(range(self.origin_us, self.end_us, self.step_us))
-
-    @property
-    def bounds(self) -> list[tuple[int, int]]:
-        """Start and end of each, within the range."""
-        return [
-            (max(start, self.start_us), min(start + self.step_us, self.end_us))
-            for start in self.starts
-        ]
-
-    def aligned(self, unit_us: int) -> bool:
-        """Whether every inner bound is a multiple of `unit_us`, so that no unit is cut by one."""
-        if self.origin_us + self.step_us >= self.end_us:
-            return True
-        return self.step_us % unit_us == 0 and self.origin_us % unit_us == 0
+    def durations(
+        self, selection: Selection, intervals: Intervals, group: Sequence[str] = ()
+    ) -> Mapping[Cell, Durations]:
+        return durations(self._db, selection, intervals, group)
 
 
 class _Piece(NamedTuple):
@@ -185,7 +164,7 @@ def user_counts(
     intervals: Intervals,
     group: Sequence[str] = (),
     *,
-    kinds: int = sum(KINDS),
+    kinds: int = ALL_KINDS,
 ) -> dict[Cell, UserCounts]:
     """Return how many different users every group and interval has, of the `kinds` asked for."""
     counts: dict[Cell, UserCounts] = {}

@@ -24,7 +24,8 @@ from crashfree._protocol.envelope import Envelope, decode_envelope
 from crashfree._protocol.ratelimits import response_limits
 from crashfree._protocol.sdk import CLIENT
 from crashfree.errors import EnvelopeError, Unreachable
-from crashfree.server.store import Busy, Store
+from crashfree.server.engine import Busy
+from crashfree.server.store import Store
 from crashfree.server.trouble import Troubles
 
 MOST_BYTES: Final = 256 * 1024 * 1024

@@ -184,7 +184,7 @@ class Intake:
             raise Refusal(refused.status, refused.detail) from None
         if key is not None:
             self._admit(project_id, key)
-        raw = await body.read(head)
+        raw = await body.read(head, self._charge)
         work = _Work(self._context, head.encoding, endpoint == "store")
         if (head.encoding is not None and len(raw) > _ON_A_THREAD // 8) or len(raw) > _ON_A_THREAD:
             envelope = await run_in_threadpool(work.envelope, raw)
@@ -383,8 +383,11 @@ class _Body:
         self._complete = False
         self.charged = 0
 
-    async def read(self, head: _Head) -> bytes:
-        """Return the whole body; raises Refusal, or ClientGone."""
+    async def read(self, head: _Head, charge: Callable[[_Body, int], None]) -> bytes:
+        """Return the whole body; raises Refusal, or ClientGone.
+
+        `charge` is told of every part of a body that comes in parts.
+        """
         limit = self._context.settings.max_body
         if head.length is not None and head.length > limit:
             raise Refusal(413, f"too large: body of {head.length} bytes, limit {limit}")
@@ -397,11 +400,13 @@ class _Body:
                 return first
             parts = [first]
             size = len(first)
+            charge(self, size)
             while not self._complete:
                 part = await self._next(deadline)
                 size += len(part)
                 if size > limit:
                     raise Refusal(413, f"too large: body over {limit} bytes")
+                charge(self, len(part))
                 parts.append(part)
         return b"".join(parts)
 

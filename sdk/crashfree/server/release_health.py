@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from crashfree._protocol.timestamps import rfc3339
 from crashfree.server import counting
-from crashfree.server.counting import Intervals, Selection
+from crashfree.server.engine import Cell, CountReader, Intervals, Selection
 from crashfree.server.health import (
     Counts,
     Durations,
@@ -99,45 +99,45 @@ def release_health(
     period: Range | None = None,
     with_users: bool = True,
     with_durations: bool = True,
+    counts: CountReader | None = None,
 ) -> dict[Key, ReleaseHealth]:
     """Return the health of every release in the selection that has any session in the period.
 
     `period` None: the last 24 hours. Users in the database that wait for a recount are not
-    settled here; call `Store.settle_users` before.
+    settled here; call `Store.settle_users` before. `counts` None: SQLite's, over `db`.
     """
+    reader = counts or counting.SqliteCounts(db)
     if not selection.projects:
         return {}
     end = int(now * MICRO) + 1
     day = Range(end - DAY_US, end)
     whole = period or day
     group = ("project_id", "release_id")
-    counts = _by_release(db, selection, whole)
-    counts_24h = counts if whole == day else _by_release(db, selection, day)
+    found_counts = _by_release(reader, selection, whole)
+    counts_24h = found_counts if whole == day else _by_release(reader, selection, day)
     everyone = selection._replace(releases=None)
-    projects = counting.session_counts(db, everyone, Intervals.whole(*day), ("project_id",))
-    users: Mapping[counting.Cell, UserCounts] = {}
-    users_24h: Mapping[counting.Cell, UserCounts] = {}
-    project_users: Mapping[counting.Cell, UserCounts] = {}
+    projects = reader.session_counts(everyone, Intervals.whole(*day), ("project_id",))
+    users: Mapping[Cell, UserCounts] = {}
+    users_24h: Mapping[Cell, UserCounts] = {}
+    project_users: Mapping[Cell, UserCounts] = {}
     if with_users:
         kinds = SEEN | HURT | CRASH
-        users = counting.user_counts(db, selection, Intervals.whole(*whole), group)
+        users = reader.user_counts(selection, Intervals.whole(*whole), group)
         users_24h = (
             users
             if whole == day
-            else counting.user_counts(db, selection, Intervals.whole(*day), group, kinds=kinds)
+            else reader.user_counts(selection, Intervals.whole(*day), group, kinds=kinds)
         )
-        project_users = counting.user_counts(
-            db, everyone, Intervals.whole(*day), ("project_id",), kinds=SEEN
+        project_users = reader.user_counts(
+            everyone, Intervals.whole(*day), ("project_id",), kinds=SEEN
         )
-    times = (
-        counting.durations(db, selection, Intervals.whole(*whole), group) if with_durations else {}
-    )
+    times = reader.durations(selection, Intervals.whole(*whole), group) if with_durations else {}
     found: dict[Key, ReleaseHealth] = {}
-    for key in {*counts, *counts_24h}:
+    for key in {*found_counts, *counts_24h}:
         project = key[0]
         cell = (key, 0)
         found[key] = ReleaseHealth(
-            counts.get(key, Counts()),
+            found_counts.get(key, Counts()),
             users.get(cell, UserCounts()),
             counts_24h.get(key, Counts()),
             users_24h.get(cell, UserCounts()),
@@ -149,10 +149,8 @@ def release_health(
     return found
 
 
-def _by_release(db: sqlite3.Connection, selection: Selection, span: Range) -> dict[Key, Counts]:
-    cells = counting.session_counts(
-        db, selection, Intervals.whole(*span), ("project_id", "release_id")
-    )
+def _by_release(reader: CountReader, selection: Selection, span: Range) -> dict[Key, Counts]:
+    cells = reader.session_counts(selection, Intervals.whole(*span), ("project_id", "release_id"))
     return {(key[0], key[1]): counts for (key, _), counts in cells.items()}
 
 

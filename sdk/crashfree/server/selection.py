@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 
 from starlette.datastructures import QueryParams
 
-from crashfree.server.counting import Selection
 from crashfree.server.endpoint import Problem
+from crashfree.server.engine import Selection
 from crashfree.server.store import Project
 
 _KEYS: Final = ("release", "environment", "project", "project_id", "project.name")

@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 
 from starlette.responses import Response
 
-from crashfree.server import counting, ranges
-from crashfree.server.counting import Cell, GroupKey, Intervals, Selection
+from crashfree.server import ranges
 from crashfree.server.endpoint import Call, Problem, answer, api, cursor_of, iso
+from crashfree.server.engine import Cell, CountReader, GroupKey, Intervals, Selection
 from crashfree.server.health import STATUSES, Counts, Durations, UserCounts
 from crashfree.server.releases_search import release_term
 from crashfree.server.selection import parse_terms, select
@@ -151,7 +151,7 @@ def get_sessions(call: Call) -> Response:
     call.store.settle_users()
     with call.store.read() as db:
         selection = select(db, call.query, call.store.projects(db), parse_terms(text), release_term)
-        table = _Table(db, selection, fields, groups)
+        table = _Table(db, call.store.counts(db), selection, fields, groups)
         rows = table.rows(
             intervals,
             totals=call.query.get("includeTotals") != "0",
@@ -175,11 +175,13 @@ class _Table:
     def __init__(
         self,
         db: sqlite3.Connection,
+        counts: CountReader,
         selection: Selection,
         fields: Sequence[str],
         groups: Sequence[str],
     ) -> None:
         self._db = db
+        self._counts = counts
         self._selection = selection
         self._fields = fields
         self._names = [name for name in groups if name != _STATUS]
@@ -221,20 +223,18 @@ class _Table:
         return rows
 
     def _numbers(self, intervals: Intervals) -> dict[Cell, _Numbers]:
-        db, selection, columns = self._db, self._selection, self._columns
+        reader, selection, columns = self._counts, self._selection, self._columns
         if not selection.projects:
             return {}
         # Sessions always: they say which groups exist.
-        counts = counting.session_counts(db, selection, intervals, columns)
+        counts = reader.session_counts(selection, intervals, columns)
         users = (
-            counting.user_counts(db, selection, intervals, columns, kinds=self._kinds)
+            reader.user_counts(selection, intervals, columns, kinds=self._kinds)
             if "users" in self._needs
             else {}
         )
         durations = (
-            counting.durations(db, selection, intervals, columns)
-            if "durations" in self._needs
-            else {}
+            reader.durations(selection, intervals, columns) if "durations" in self._needs else {}
         )
         return {
             cell: _Numbers(found, users.get(cell, UserCounts()), durations.get(cell, Durations()))

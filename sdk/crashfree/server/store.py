@@ -19,10 +19,12 @@ import sqlite3
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from crashfree._ground import ids, json
 from crashfree.server import durations, schema, users
+from crashfree.server.counting import SqliteCounts
+from crashfree.server.engine import Busy, CountReader
 from crashfree.server.facts import Facts
 from crashfree.server.recording import Hooks, Recorder
 
@@ -42,22 +44,6 @@ class Project(NamedTuple):
     platform: str | None
     disabled: bool
     date_created: float
-
-
-class Busy(Exception):
-    """The database was locked too long by somebody else; nothing was written."""
-
-
-class FactStore(Protocol):
-    """Where facts go: what ingest needs of a store. SQLite's `Store` is the first one."""
-
-    def write_facts(self, batch: Sequence[Facts]) -> list[Exception | None]:
-        """Write each entry wholly or not at all; return what went wrong with each."""
-        ...
-
-    def try_write_lock(self) -> bool:
-        """Take the write lock if it is free; `write_facts` gives it back."""
-        ...
 
 
 class Store:
@@ -131,6 +117,10 @@ class Store:
                     self._idle.append(db)
             if not keep:
                 db.close()
+
+    def counts(self, db: sqlite3.Connection) -> CountReader:
+        """Return what answers questions about sessions; `db` is a connection of `read`."""
+        return SqliteCounts(db)
 
     def _reader(self) -> sqlite3.Connection:
         with self._idle_lock:

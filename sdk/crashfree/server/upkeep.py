@@ -14,8 +14,9 @@ from typing import Final
 
 from crashfree._ground.clock import Clock
 from crashfree.server.context import Settings
+from crashfree.server.engine import Busy
 from crashfree.server.release_health import refresh_stages
-from crashfree.server.store import Busy, Store
+from crashfree.server.store import Store
 from crashfree.server.trouble import Troubles
 
 _EVERY: Final = 2.0

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from crashfree.server.engine import Busy, FactWriter
 from crashfree.server.facts import Facts
-from crashfree.server.store import Busy, FactStore
 
 _LARGEST_BATCH: Final = 256
 _RETRY: Final = 0.002
@@ -28,13 +28,13 @@ class GroupCommit:
     """Collects facts and writes them together."""
 
     __slots__ = ("_busy_since", "_loop", "_pending", "_scheduled", "_store")
-    _store: FactStore
+    _store: FactWriter
     _pending: list[tuple[Facts, asyncio.Future[None]]]
     _scheduled: bool
     _busy_since: float | None
     _loop: asyncio.AbstractEventLoop | None
 
-    def __init__(self, store: FactStore) -> None:
+    def __init__(self, store: FactWriter) -> None:
         self._store = store
         self._pending = []
         self._scheduled = False
