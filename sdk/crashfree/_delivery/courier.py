@@ -213,7 +213,8 @@ class Courier:
         if posted.outcome == "accepted":
             self._refusals = 0
             for item in envelope.items:
-                self._sent.add(item.category, item.quantity)
+                if item.type != "client_report":
+                    self._sent.add(item.category, item.quantity)
         elif posted.outcome != "limited":
             self._note_refusal(status, posted, envelope)
 

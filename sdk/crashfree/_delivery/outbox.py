@@ -180,16 +180,25 @@ class Outbox:
 
     def mark(self) -> int:
         """Return a number for `reached`: everything that was put before this call."""
-        self._look(_PATIENCE)
+        # With the lock, so that nothing is between arrival and number at this moment. Without it
+        # only when this very thread was interrupted inside it.
+        dropped: list[Entry] = []
+        lock = self._lock
+        if lock.acquire(timeout=_PATIENCE):
+            try:
+                self._fold(dropped)
+            finally:
+                lock.release()
+            self._drop(dropped)
         return self._sequence + len(self._arrivals)
 
     def reached(self, mark: int) -> bool:
         """Return whether everything before the mark was settled."""
+        # In this order: what gets its number after the second look is behind the mark.
+        if self._sequence < mark:
+            return False
         oldest = self._oldest()
-        if oldest is not None:
-            return oldest > mark
-        # Arrivals get their numbers when somebody looks at them.
-        return not self._arrivals or self._sequence >= mark
+        return oldest is None or oldest > mark
 
     # -- those that send
 

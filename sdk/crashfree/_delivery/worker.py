@@ -205,8 +205,8 @@ class Worker:
             log.inside.set(True)
             self._guarded(job)
 
-        thread = threading.Thread(target=run, name=SENDER_NAME, daemon=True)
         try:
+            thread = threading.Thread(target=run, name=SENDER_NAME, daemon=True)
             thread.start()
         except RuntimeError:
             return False
@@ -322,8 +322,9 @@ class Worker:
     def _start_thread(self) -> None:
         self._wake = threading.Lock()
         self._wake.acquire()
-        thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         try:
+            # Isolated subinterpreters refuse a daemon when it is made, the others when it starts.
+            thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
             thread.start()
         except RuntimeError as error:
             # Shutdown, subinterpreters, no threads at all, or too many. flush() runs the jobs.

@@ -189,8 +189,11 @@ class HttpClient:
     def _loaded(self) -> _Library:
         library = self._library
         if library is None:
-            with forkgate.importing():
-                library = self._library = _Library(self._settings)
+            try:
+                with forkgate.importing():
+                    library = self._library = _Library(self._settings)
+            except ImportError as error:
+                raise Unreachable(f"HTTP cannot be loaded here: {error}", sent=False) from None
         return library
 
     def _taken(self, target: _Target, max_idle: float) -> _Idle | None:
@@ -448,7 +451,6 @@ class _Library:
         import encodings.idna
         import http.client
         import socket
-        import ssl
 
         import urllib3
         import urllib3.connection
@@ -458,6 +460,11 @@ class _Library:
         assert encodings.idna
         assert urllib3.connection
         assert urllib3.util.ssl_
+        try:
+            import ssl
+        except ImportError:
+            # Subinterpreters with a lock of their own: plain http is all there is.
+            ssl = None  # type: ignore[assignment]
         self._settings = settings
         self._modules = _Modules(urllib3, ssl, socket)
         self._context = None
@@ -494,7 +501,7 @@ class _Library:
         """Return what went wrong in one line, with the option that mends it where there is one."""
         text = f"{type(error).__name__}: {error}"
         cause: BaseException | None = error
-        while cause is not None:
+        while cause is not None and self._modules.ssl is not None:
             if isinstance(cause, self._modules.ssl.SSLCertVerificationError):
                 return f"{text} (a private certificate authority goes into ca_certs)"
             cause = cause.__cause__ or cause.__context__
@@ -579,6 +586,8 @@ class _Library:
             return self._context
 
     def _new_context(self) -> Any:
+        if self._modules.ssl is None:
+            raise Unreachable("https cannot be spoken in this interpreter", sent=False)
         settings = self._settings
         context = self._modules.urllib3.util.ssl_.create_urllib3_context()
         context.verify_mode = self._modules.ssl.CERT_REQUIRED

@@ -24,14 +24,15 @@ def worker() -> Iterator[Worker]:
     worker.close(5.0)
 
 
-@pytest.fixture
-def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in an interpreter that shuts down."""
+@pytest.fixture(params=["shutdown", "subinterpreter"])
+def no_threads(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Refused when it starts, or when it is made."""
 
-    def refuse(self: threading.Thread) -> None:
-        raise RuntimeError("can't create new thread at interpreter shutdown")
+    def refuse(self: threading.Thread, *ignored: object, **ignored_too: object) -> None:
+        raise RuntimeError("no threads here")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    name = "start" if request.param == "shutdown" else "__init__"
+    monkeypatch.setattr(threading.Thread, name, refuse)
 
 
 def test_making_a_worker_starts_no_thread() -> None:
