@@ -10,10 +10,15 @@ State of the process: that descriptor. Threads: init, close and the fork hook.
 
 from __future__ import annotations
 
-import faulthandler
 import os
 
 from crashfree._ground import log
+
+try:
+    import faulthandler
+except ImportError:
+    # A subinterpreter with a lock of its own cannot load it.
+    faulthandler = None  # type: ignore[assignment]
 
 
 class _Process:
@@ -33,6 +38,8 @@ class FaultFile:
     @classmethod
     def enable(cls, path: str) -> FaultFile | None:
         """Let crashes be written to `path`; None when the program takes care of them itself."""
+        if faulthandler is None:  # pyright: ignore[reportUnnecessaryComparison]
+            return None
         if _Process.descriptor is None and faulthandler.is_enabled():
             return None
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
