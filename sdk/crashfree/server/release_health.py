@@ -131,7 +131,9 @@ def release_health(
         project_users = reader.user_counts(
             everyone, Intervals.whole(*day), ("project_id",), kinds=SEEN
         )
-    times = reader.durations(selection, Intervals.whole(*whole), group) if with_durations else {}
+    times: Mapping[Cell, Durations] = {}
+    if with_durations:
+        times = reader.durations(selection, Intervals.whole(*whole), group)
     found: dict[Key, ReleaseHealth] = {}
     for key in {*found_counts, *counts_24h}:
         project = key[0]

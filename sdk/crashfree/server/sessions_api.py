@@ -228,14 +228,12 @@ class _Table:
             return {}
         # Sessions always: they say which groups exist.
         counts = reader.session_counts(selection, intervals, columns)
-        users = (
-            reader.user_counts(selection, intervals, columns, kinds=self._kinds)
-            if "users" in self._needs
-            else {}
-        )
-        durations = (
-            reader.durations(selection, intervals, columns) if "durations" in self._needs else {}
-        )
+        users: Mapping[Cell, UserCounts] = {}
+        if "users" in self._needs:
+            users = reader.user_counts(selection, intervals, columns, kinds=self._kinds)
+        durations: Mapping[Cell, Durations] = {}
+        if "durations" in self._needs:
+            durations = reader.durations(selection, intervals, columns)
         return {
             cell: _Numbers(found, users.get(cell, UserCounts()), durations.get(cell, Durations()))
             for cell, found in counts.items()
