@@ -606,3 +606,30 @@ for _ in range(100):
     lives.end(process)
     lives.adopt()
     assert lives.counts == {"exited": 21, "abnormal": 1}
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="states are read from /proc")
+def test_a_stop_by_the_terminal_is_time_in_the_background(lives: Lives) -> None:
+    """Ctrl-Z for longer than the timeout ends the session at that moment; `fg` starts another."""
+    source = """
+import os, time
+os.setpgid(0, 0)
+import crashfree
+crashfree.init(release="app@1.0", background_on_suspend=True, background_timeout=0.3)
+print("ready", flush=True)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.02)
+"""
+    end = lives.spool.parent / "end"
+    process = lives.start("import sys" + source, str(end))
+    process.send_signal(signal.SIGTSTP)
+    state = Path(f"/proc/{process.pid}/stat")
+    wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", what="the stop")
+    threading.Event().wait(0.5)
+    process.send_signal(signal.SIGCONT)
+    end.touch()
+    assert lives.wait(process) == 0, lives.errors
+    first, second = lives.ups
+    assert (first["status"], second["status"]) == ("exited", "exited")
+    assert first["sid"] != second["sid"]
+    assert first["duration"] < parse_rfc3339(second["started"]) - parse_rfc3339(first["started"])

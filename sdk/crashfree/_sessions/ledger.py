@@ -5,12 +5,12 @@ entered into the books (`Counts`) when a window is full and when somebody asks. 
 file that outlives the process (`ledgerfile`), or in memory where no file can be had.
 
 **Handing over.** `lend` moves what has ended to a loan, which stays in the file. The loan is
-struck when the transport is done with it (`settle`): sent, on disk, or dropped with a reason. If
-the process dies before, the post-mortem counts the loan again. Aggregates have no identity, so a
-choice is left for the time between the arrival of a request at the server and `settle`, some
-milliseconds a minute: a process killed there counts a batch twice. The other choice, to strike
-when sending begins, would lose batches exactly where processes are killed in practice: when they
-hang in the last flush against a network that does not answer.
+struck (`settle`) as soon as the transport answers for it: the HTTP transport has then put it on
+its own disk, and takes it off there when it begins to write it to the network. If the process
+dies before, the post-mortem counts the loan again. Aggregates have no identity, so for two moments
+a choice was left. Killed in the microseconds between the transport's file and `settle`, a batch
+counts twice; the other order would lose it. Killed while the request is on the wire, it counts at
+most once; that choice is the transport's, and the same as for an answer that never comes.
 
 Threads: `write` and `full` any, signal handlers and finalizers too; they wait for nothing but a
 turn-over by another thread, 50 ms at most. `lend`, `settle` and `give_back` where the client
