@@ -109,8 +109,8 @@ async def serve(
     finally:
         if started is not None and not http:
             started(begun, scope)
-        # First: leaving is refused in a task that is thrown away from outside of its context.
-        begun.end()
+        if begun.session.live:
+            begun.end()
         begun.leave()
 
 
@@ -140,12 +140,11 @@ async def live(app: Application, scope: Message, receive: Receive, send: Send) -
         raise
 
 
-def turned(begun: AnyUnit, status: int) -> None:
+def turned(begun: AnyUnit) -> None:
     """Count an answer of 500 or above as a crash when it is what an exception was turned into."""
-    if status >= 500:
-        error = sys.exc_info()[1]
-        if error is not None and not client_is_gone(error):
-            begun.crash(alone(error))
+    error = sys.exc_info()[1]
+    if error is not None and not client_is_gone(error):
+        begun.crash(alone(error))
 
 
 def alone(error: BaseException) -> BaseException:
@@ -190,6 +189,7 @@ def _remembering(scope: Message, send: Send) -> Send:
 
 def _noting(begun: Unit, scope: Message, send: Send, started: Started | None) -> Send:
     failing = trailing = False
+    some_crash = bool(begun.client.options.crashed_statuses)
 
     # Not a coroutine: the server's own is handed on, which saves one for every message.
     def noting(message: Message) -> Awaitable[None]:
@@ -200,10 +200,12 @@ def _noting(begun: Unit, scope: Message, send: Send, started: Started | None) ->
                 begun.end()
         elif kind == "http.response.start":
             status = message["status"]
-            failing = status >= 500
-            trailing = bool(message.get("trailers"))
-            turned(begun, status)
-            begun.answered(status)
+            trailing = "trailers" in message and bool(message["trailers"])
+            if status >= 500:
+                failing = True
+                turned(begun)
+            if some_crash:
+                begun.answered(status)
             if started is not None:
                 started(begun, scope)
         elif kind == "http.response.trailers":

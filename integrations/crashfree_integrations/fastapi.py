@@ -18,7 +18,6 @@ from crashfree_integrations.framework import framework, require
 from crashfree_integrations.starlette import attach
 
 OLDEST: Final = "0.110"
-MECHANISM: Final = "fastapi"
 
 
 class FastApiIntegration:
@@ -30,7 +29,7 @@ class FastApiIntegration:
     def install(self, kit: Kit) -> None:
         fastapi = framework("fastapi", OLDEST)
         require(fastapi, "FastAPI")
-        attach(kit, fastapi.FastAPI, MECHANISM)
+        attach(kit)
 
     def uninstall(self) -> None:
         """Everything is undone by the kit."""

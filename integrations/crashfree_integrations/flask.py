@@ -20,6 +20,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
+from types import MethodType
 from typing import Any, Final
 
 from crashfree.integration import JoinedUnit, Kit, Unit, wsgi_request
@@ -30,6 +31,8 @@ from crashfree_integrations.wsgi import Environ, StartResponse, serve
 
 OLDEST: Final = "2.3"
 MECHANISM: Final = "flask"
+
+_SERVED: Final = "crashfree.flask"
 
 
 class FlaskIntegration:
@@ -76,17 +79,14 @@ class _Serving:
 
         @wraps(original)
         def serving(app: Any, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            if _SERVED in environ:
+                return original(app, environ, start_response)
+            environ[_SERVED] = True
             begun = kit.unit(mechanism=MECHANISM)
-            if isinstance(begun, JoinedUnit):
-                if begun.mechanism != MECHANISM:
-                    begun.set_request(lambda: self._request(environ, _parsed(environ)))
-                return original(app, environ, start_response)
             begun.set_request(lambda: self._request(environ, _parsed(environ)))
-
-            def bound(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            if isinstance(begun, JoinedUnit):
                 return original(app, environ, start_response)
-
-            return serve(begun, bound, environ, start_response, started)
+            return serve(begun, MethodType(original, app), environ, start_response, started)
 
         return serving
 

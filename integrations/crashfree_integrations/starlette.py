@@ -11,9 +11,10 @@ background task that fails after the answer is an event only. Events name the ro
 `AuthenticationMiddleware`, who also counts in crash-free users.
 
 Hooks: `Kit.wrap` of `Starlette.__call__` (its official place for middleware is an attribute of each
-application, and those made before `init` would be missed), and of `ExceptionMiddleware.__call__`
-(the only place inside of which every exception handler answers; middleware of the program may hand
-the answer to another task). Tested with Starlette 0.37 and 1.10.
+application, and those made before `init` would be missed), of `BaseHTTPMiddleware.__call__` (it
+hands the answer to another task, after the exception that it was made of) and, below that, of
+`ExceptionMiddleware.__call__` (inside of which every exception handler answers). Tested with
+Starlette 0.37 and 1.10.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from functools import wraps
+from types import MethodType
 from typing import Any, Final
 
 from crashfree.integration import JoinedUnit, Kit, Unit, asgi_request
@@ -38,11 +40,13 @@ from crashfree_integrations.asgi import (
     serve,
     turned,
 )
-from crashfree_integrations.framework import framework, require
+from crashfree_integrations.framework import framework
 
 OLDEST: Final = "0.37"
 MECHANISM: Final = "starlette"
 
+_SERVED: Final = "crashfree.starlette"
+_RELAYED: Final = "crashfree.relayed"
 _SERVER: Final = "crashfree.server.running"
 _SERVER_THREAD: Final = "crashfree-server"
 
@@ -59,64 +63,72 @@ class StarletteIntegration:
 
     def install(self, kit: Kit) -> None:
         framework("starlette", OLDEST)
-        applications = framework("starlette.applications", OLDEST, distribution="starlette")
-        attach(kit, applications.Starlette, MECHANISM)
+        attach(kit)
 
     def uninstall(self) -> None:
         """Everything is undone by the kit."""
 
 
-def attach(kit: Kit, application: type, mechanism: str) -> None:
-    """Make units of what `application`, Starlette or a class that comes from it, serves."""
-    exceptions = framework("starlette.middleware.exceptions", OLDEST, distribution="starlette")
-    require(exceptions, "ExceptionMiddleware")
-    kit.wrap(application, "__call__", Serving(kit, mechanism).wrapped)
-    middleware: Any = exceptions.ExceptionMiddleware
-    if not hasattr(middleware.__call__, "__crashfree__"):
-        kit.wrap(middleware, "__call__", _telling_of_answers(kit))
+def attach(kit: Kit) -> None:
+    """Make units of what Starlette serves, and FastAPI, which is one. Once for all integrations."""
+    application: Any = _part("applications").Starlette
+    exceptions: Any = _part("middleware.exceptions").ExceptionMiddleware
+    relay: Any = _part("middleware.base").BaseHTTPMiddleware
+    if hasattr(application.__call__, "__crashfree__"):
+        return
+    kit.wrap(application, "__call__", Serving(kit).wrapped)
+    kit.wrap(exceptions, "__call__", _telling_of_answers(kit))
+    kit.wrap(relay, "__call__", _telling_of_itself)
+
+
+def _part(name: str) -> Any:
+    return framework(f"starlette.{name}", OLDEST, distribution="starlette")
 
 
 class Serving:
     """Makes units of requests and of websocket connections."""
 
-    __slots__ = ("_kit", "_mechanism", "_personal")
+    __slots__ = ("_kit", "_personal")
     _kit: Kit
-    _mechanism: str
     _personal: bool
 
-    def __init__(self, kit: Kit, mechanism: str) -> None:
+    def __init__(self, kit: Kit) -> None:
         self._kit = kit
-        self._mechanism = mechanism
         self._personal = kit.client.options.send_default_pii
 
     def wrapped(self, original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         kit = self._kit
-        mechanism = self._mechanism
         started = self._started if self._personal else None
+        mechanisms: dict[type, str] = {}
 
         @wraps(original)
         async def serving(app: Any, scope: Message, receive: Receive, send: Send) -> None:
             if scope["type"] not in SERVED:
-                await live(original.__get__(app), scope, receive, send)
+                await live(MethodType(original, app), scope, receive, send)
                 return
-            if _SERVER in sys.modules and threading.current_thread().name == _SERVER_THREAD:
+            if _SERVED in scope or (
+                _SERVER in sys.modules and threading.current_thread().name == _SERVER_THREAD
+            ):
                 await original(app, scope, receive, send)
                 return
+            scope[_SERVED] = True
+            kind: type = type(app)
+            mechanism = mechanisms.get(kind)
+            if mechanism is None:
+                mechanism = mechanisms[kind] = _mechanism(kind)
             begun = kit.unit(mechanism=mechanism)
             kept: list[bytes] | None = None
             if self._personal:
                 kept = []
                 receive = _keeping(receive, kept)
             root = scope.get("root_path", "")
+            begun.set_request(lambda: self._request(app, scope, root, kept))
             if isinstance(begun, JoinedUnit):
-                # Another framework's unit learns of the route; one of ours knows it from outside.
-                if begun.mechanism in ("asgi", "wsgi"):
-                    begun.set_request(lambda: self._request(app, scope, root, kept))
                 await original(app, scope, receive, send)
                 return
-            begun.set_request(lambda: self._request(app, scope, root, kept))
-            await serve(begun, original.__get__(app), scope, receive, send, started)
+            await serve(begun, MethodType(original, app), scope, receive, send, started)
 
+        serving.__crashfree__ = True  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
         return serving
 
     def _started(self, begun: Unit, scope: Message) -> None:
@@ -127,7 +139,7 @@ class Serving:
 
     def _request(self, app: Any, scope: Message, root: str, kept: list[bytes] | None) -> Request:
         told = asgi_request(scope)
-        unit = self._kit.unit(mechanism=self._mechanism, session=False)
+        unit = self._kit.unit(mechanism=MECHANISM, session=False)
         if unit.scope.transaction is None:
             template = route_template(app.routes, {**scope, "root_path": root})
             if template is not None:
@@ -162,14 +174,25 @@ def route_template(routes: Any, scope: Message) -> str | None:
     return None
 
 
-def _telling_of_answers(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrapped(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        @wraps(original)
-        async def answering(app: Any, scope: Message, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http":
-                await original(app, scope, receive, send)
-                return
+def _mechanism(kind: type) -> str:
+    fastapi = any(base.__module__.partition(".")[0] == "fastapi" for base in kind.__mro__)
+    return "fastapi" if fastapi else MECHANISM
 
+
+def _telling_of_itself(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @wraps(original)
+    async def relaying(app: Any, scope: Message, receive: Receive, send: Send) -> None:
+        scope[_RELAYED] = True
+        await original(app, scope, receive, send)
+
+    return relaying
+
+
+def _telling_of_answers(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Watch the answer where it is made, when middleware hands it over to another task."""
+
+    def wrapped(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        async def watching(app: Any, scope: Message, receive: Receive, send: Send) -> None:
             finished = False
 
             def noting(message: Message) -> Awaitable[None]:
@@ -177,7 +200,7 @@ def _telling_of_answers(kit: Kit) -> Callable[[Callable[..., Any]], Callable[...
                 kind = message["type"]
                 if kind == "http.response.start":
                     if message["status"] >= 500:
-                        turned(kit.unit(mechanism=MECHANISM, session=False), message["status"])
+                        turned(kit.unit(mechanism=MECHANISM, session=False))
                 elif kind != "http.response.body" or not message.get("more_body"):
                     finished = True
                 return send(message)
@@ -190,7 +213,13 @@ def _telling_of_answers(kit: Kit) -> Callable[[Callable[..., Any]], Callable[...
                     kit.unit(mechanism=MECHANISM, session=False).crash(alone(error))
                 raise
 
-        answering.__crashfree__ = True  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
+        # No coroutine of its own: most programs have no such middleware.
+        @wraps(original)
+        def answering(app: Any, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
+            if _RELAYED in scope and scope["type"] == "http":
+                return watching(app, scope, receive, send)
+            return original(app, scope, receive, send)
+
         return answering
 
     return wrapped

@@ -15,7 +15,8 @@ Hook used: PEP 3333 itself. Threads: any; a body may be produced on another thre
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from typing import Any, TypeAlias, cast
 
 import crashfree
@@ -68,86 +69,83 @@ def serve(
     begun.enter()
     try:
         body = app(environ, _noting(begun, environ, start_response, started))
+        kind = type(body)
+        if kind is list or kind is tuple:
+            # All of it is there: nothing of the program runs any more.
+            begun.end()
+            return body
+        if _is_file_wrapper(body, environ):
+            return _ended_by_close(body, begun)
+        return Body(body, begun)
     except BaseException as error:
         begun.crash(error)
-        begun.leave()
         begun.end()
         raise
-    begun.leave()
-    kind = type(body)
-    if kind is list or kind is tuple:
-        # All of it is there: nothing of the program runs any more.
-        begun.end()
-        return body
-    if _is_file_wrapper(body, environ):
-        return _ended_by_close(body, begun)
-    return Body(body, begun)
+    finally:
+        begun.leave()
 
 
 class Body:
-    """The body of a response; ends the unit when it is closed, raises, or is thrown away."""
+    """The body of a response; ends the unit when it is closed, raises, or is thrown away.
 
-    __slots__ = ("_iterator", "_source", "_unit")
-    _source: Iterable[bytes]
-    _iterator: Iterator[bytes] | None
+    Made while its unit is entered: whatever produces it runs in a copy of that context. That costs
+    a tenth of entering the unit for every part, and leaves no trace in a thread that serves the
+    parts of several bodies in turns.
+    """
+
+    __slots__ = ("_close", "_ended", "_next", "_run", "_unit")
+    _run: Callable[..., Any]
+    _next: Callable[[], bytes]
+    _close: Callable[[], object] | None
     _unit: Unit
+    _ended: bool
 
     def __init__(self, source: Iterable[bytes], unit: Unit) -> None:
-        self._source = source
-        self._iterator = None
+        self._ended = False
         self._unit = unit
+        self._close = getattr(source, "close", None)
+        self._next = iter(source).__next__
+        self._run = copy_context().run
 
     def __iter__(self) -> Body:
         return self
 
     def __next__(self) -> bytes:
-        unit = self._unit
-        unit.enter()
         try:
-            if self._iterator is None:
-                self._iterator = iter(self._source)
-            return next(self._iterator)
+            part: bytes = self._run(self._next)
         except StopIteration:
             raise
         except BaseException as error:
-            unit.crash(error)
+            self._run(self._unit.crash, error)
             raise
-        finally:
-            unit.leave()
+        return part
 
     def close(self) -> None:
         """Close what the application returned, then end the unit."""
-        unit = self._unit
-        close = getattr(self._source, "close", None)
-        if close is None:
-            unit.end()
-            return
-        unit.enter()
+        self._ended = True
         try:
-            close()
+            if self._close is not None:
+                self._run(self._close)
         except BaseException as error:
-            unit.crash(error)
+            self._run(self._unit.crash, error)
             raise
         finally:
-            unit.leave()
-            unit.end()
+            self._unit.end()
 
     def __del__(self) -> None:
         # A server that forgets close() must not cost a session its count.
-        self._unit.end()
+        if not self._ended:
+            self._unit.end()
 
 
 def _noting(
     begun: Unit, environ: Environ, start_response: StartResponse, started: Started | None
 ) -> StartResponse:
+    some_crash = bool(begun.client.options.crashed_statuses)
+
     def noting(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], object]:
-        code = status[:3]
-        if code.isdecimal():
-            if code >= "500":
-                error = exc_info[1] if exc_info else sys.exc_info()[1]
-                if error is not None:
-                    begun.crash(error)
-            begun.answered(int(code))
+        if some_crash or status >= "5":
+            _judge(begun, status, exc_info)
         if started is not None:
             started(begun, environ)
         if exc_info:
@@ -155,6 +153,17 @@ def _noting(
         return start_response(status, headers)
 
     return noting
+
+
+def _judge(begun: Unit, status: str, exc_info: Any) -> None:
+    code = status[:3]
+    if not code.isdecimal():
+        return
+    if code >= "500":
+        error = exc_info[1] if exc_info else sys.exc_info()[1]
+        if error is not None:
+            begun.crash(error)
+    begun.answered(int(code))
 
 
 def _is_file_wrapper(body: object, environ: Environ) -> bool:
@@ -168,12 +177,14 @@ def _is_file_wrapper(body: object, environ: Environ) -> bool:
 def _ended_by_close(body: Iterable[bytes], begun: Unit) -> Iterable[bytes]:
     original: Callable[[], object] | None = getattr(body, "close", None)
 
+    run = copy_context().run
+
     def close() -> None:
         try:
             if original is not None:
-                original()
+                run(original)
         except BaseException as error:
-            begun.crash(error)
+            run(begun.crash, error)
             raise
         finally:
             begun.end()

@@ -32,6 +32,7 @@ import starlette
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.applications import Starlette
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 
 # Old versions leave the streams of their middleware to the collector.
@@ -151,7 +152,12 @@ class FastApiHarness:
     name = "fastapi"
     route: str | None = "/items/{item}/error"
     lacks: dict[str, str] = {}  # noqa: RUF012
-    patched = ((FastAPI, "__call__"), (Starlette, "__call__"), (ExceptionMiddleware, "__call__"))
+    patched = (
+        (FastAPI, "__call__"),
+        (Starlette, "__call__"),
+        (ExceptionMiddleware, "__call__"),
+        (BaseHTTPMiddleware, "__call__"),
+    )
 
     def integrations(self) -> list[Integration]:
         return [FastApiIntegration()]

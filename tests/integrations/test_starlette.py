@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.support.http_calls import call_asgi
+from tests.support.http_calls import call_asgi, serve
 from tests.support.http_contract import (
     ROUTED,
     Broken,
@@ -184,6 +184,7 @@ class StarletteHarness:
     patched: tuple[tuple[object, str], ...] = (
         (Starlette, "__call__"),
         (ExceptionMiddleware, "__call__"),
+        (BaseHTTPMiddleware, "__call__"),
     )
 
     def integrations(self) -> list[Integration]:
@@ -272,25 +273,28 @@ def test_the_user_of_the_authentication_middleware_counts_when_allowed(allowed: 
 
 
 def test_requests_at_the_same_time_keep_their_own_scopes() -> None:
+    found: dict[str, object] = {}
+
     async def tagged(request: Request) -> Any:
-        crashfree.set_tag("item", request.path_params["item"])
+        item = request.path_params["item"]
+        crashfree.set_tag("item", item)
         await asyncio.sleep(0)
-        crashfree.capture_message("seen")
+        found[item] = crashfree.get_isolation_scope().tags["item"]
+        if item == "7":
+            divide(7)
         return PlainTextResponse("fine")
 
     app = Starlette(routes=[Route("/{item}", tagged)])
 
     async def everybody() -> None:
-        from tests.support.http_calls import _call
-
-        await asyncio.gather(*(_call(app, f"/{item}", None, {}, b"") for item in range(50)))
+        await asyncio.gather(*(serve(app, f"/{item}") for item in range(50)))
 
     with capture(integrations=[StarletteIntegration()]) as seen:
         asyncio.run(everybody())
-    assert counts(seen) == {"exited": 50}
-    for event in seen.events:
-        assert event["request"]["url"].endswith(f"/{event['tags']['item']}")
-    assert len({event["tags"]["item"] for event in seen.events}) == 50
+    assert counts(seen) == {"exited": 49, "crashed": 1}
+    assert found == {str(item): str(item) for item in range(50)}
+    assert seen.events[0]["tags"]["item"] == "7"
+    assert seen.events[0]["request"]["url"].endswith("/7")
 
 
 def test_the_local_server_in_the_same_process_is_not_counted() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -69,12 +70,17 @@ def call_asgi(
     body: bytes = b"",
 ) -> Talk:
     """Serve one connection on a loop of its own."""
-    return asyncio.run(_call(application, path, gone, headers or {}, body))
+    return asyncio.run(serve(application, path, gone, headers or {}, body))
 
 
-async def _call(
-    application: Any, path: str, gone: str | None, headers: Mapping[str, str], body: bytes
+async def serve(
+    application: Any,
+    path: str,
+    gone: str | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    body: bytes = b"",
 ) -> Talk:
+    """Serve one connection on this loop."""
     websocket = path.startswith("ws:")
     route, _, query = path.removeprefix("ws:").partition("?")
     scope: dict[str, Any] = {
