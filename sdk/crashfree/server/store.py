@@ -65,10 +65,14 @@ class Store:
         self._lock = threading.Lock()
         self._closed = False
         self._writer = self._connect(_WRITER_CACHE)
-        # The application's own checkpoints: see `checkpoint`.
-        self._writer.execute("PRAGMA wal_autocheckpoint = 0")
-        schema.migrate(self._writer, catalog=catalog_migrations)
-        self.recorder = Recorder(self._secret(), hooks or Hooks())
+        try:
+            # The application's own checkpoints: see `checkpoint`.
+            self._writer.execute("PRAGMA wal_autocheckpoint = 0")
+            schema.migrate(self._writer, catalog=catalog_migrations)
+            self.recorder = Recorder(self._secret(), hooks or Hooks())
+        except BaseException:
+            self._writer.close()
+            raise
         self._idle: list[sqlite3.Connection] = []
         self._idle_lock = threading.Lock()
         self._catalog_changed = []
@@ -82,10 +86,14 @@ class Store:
             check_same_thread=False,
             cached_statements=256,
         )
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute(f"PRAGMA cache_size = {cache}")
-        db.execute("PRAGMA temp_store = MEMORY")
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute(f"PRAGMA cache_size = {cache}")
+            db.execute("PRAGMA temp_store = MEMORY")
+        except sqlite3.Error:
+            db.close()
+            raise
         return db
 
     def _secret(self) -> bytes:
