@@ -98,9 +98,7 @@ def sentry(**options: Any) -> Any:
 
 
 def crashfree(settings: CaptureSettings, filters: Filters, scope: Scope, whole: bool) -> Any:
-    pipeline = Pipeline(
-        settings, filters._replace(error_storm_limit=0), clock=SYSTEM_CLOCK
-    )
+    pipeline = Pipeline(settings, filters._replace(error_storm_limit=0), clock=SYSTEM_CLOCK)
     scopes = (Scope(), scope)
 
     def capture(error: BaseException) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from crashfree_integrations.asyncio import AsyncioIntegration, UvloopIntegration
 
 import crashfree
 from crashfree.testing import capture
+from crashfree_integrations.asyncio import AsyncioIntegration, UvloopIntegration
 
 
 @pytest.fixture

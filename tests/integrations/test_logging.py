@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from crashfree_integrations.logging import CrashfreeHandler, LoggingIntegration
 
 import crashfree
 from crashfree.testing import capture
+from crashfree_integrations.logging import CrashfreeHandler, LoggingIntegration
 
 log = logging.getLogger("shop.cart")
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from crashfree_integrations.threading import ThreadingIntegration
-
 import crashfree
 from crashfree.testing import capture
+from crashfree_integrations.threading import ThreadingIntegration
 
 
 def tags_of_a_thread(integrations: list[ThreadingIntegration]) -> list[str | None]:

@@ -6,10 +6,10 @@ import warnings
 from typing import Any
 
 import pytest
-from crashfree_integrations.warnings import WarningsIntegration
 
 import crashfree
 from crashfree.testing import capture
+from crashfree_integrations.warnings import WarningsIntegration
 
 
 def test_a_warning_that_is_shown_becomes_a_breadcrumb(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,9 @@ from crashfree._capture.contexts import (
 
 def test_the_runtime_is_this_python() -> None:
     runtime = runtime_context()
-    assert runtime["name"] == ("CPython" if sys.implementation.name == "cpython" else runtime["name"])
+    assert runtime["name"] == (
+        "CPython" if sys.implementation.name == "cpython" else runtime["name"]
+    )
     assert runtime["version"].startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.")
     assert runtime["build"] == sys.version
 

@@ -9,13 +9,13 @@ import threading
 from typing import Any
 
 import pytest
+from tests.support.clock import FakeClock
+from tests.support.normaliser import complaints, strictly
+from tests.support.vectors import read
 
 from crashfree._capture.draft import Draft, Recorder
 from crashfree._capture.scope import Scope
 from crashfree._capture.settings import CaptureSettings
-from tests.support.clock import FakeClock
-from tests.support.normaliser import complaints, strictly
-from tests.support.vectors import read
 
 SETTINGS = CaptureSettings(
     release="app@1.0.0", dist="7", environment="test", server_name="host-1",
@@ -60,7 +60,9 @@ def test_an_event_says_what_every_event_needs() -> None:
     assert event["timestamp"] == own.clock.time()
     assert event["sdk"]["name"] == "crashfree.python"
     assert event["sdk"]["integrations"] == ["flask"]
-    assert event["contexts"]["runtime"]["version"].startswith(".".join(map(str, sys.version_info[:2])))
+    assert event["contexts"]["runtime"]["version"].startswith(
+        ".".join(map(str, sys.version_info[:2]))
+    )
     assert event["contexts"]["runtime"]["build"] == sys.version
     assert event["contexts"]["os"]["name"]
     assert event["contexts"]["device"]["processor_count"] >= 1
@@ -166,7 +168,9 @@ def test_finishing_twice_gives_the_same_event() -> None:
 
 
 def test_a_message_over_the_limit_is_cut_and_noted() -> None:
-    event = event_of(recorder(max_value_length=100).exception(caught(ValueError("é" * 100)), Scope()))
+    event = event_of(
+        recorder(max_value_length=100).exception(caught(ValueError("é" * 100)), Scope())
+    )
     value = event["exception"]["values"][0]["value"]
     assert len(value.encode()) <= 100
     note = event["_meta"]["exception"]["values"]["0"]["value"][""]
@@ -205,7 +209,8 @@ def test_an_event_that_the_program_made_keeps_what_it_says() -> None:
     event = event_of(
         recorder().event(
             {
-                "event_id": "4E1D8BF2-82F4-4BA7-9946-9F88BE543E4A", "message": "own", "level": "warn",
+                "event_id": "4E1D8BF2-82F4-4BA7-9946-9F88BE543E4A",
+                "message": "own", "level": "warn",
                 "environment": "own", "tags": {"a": 1}, "contexts": {"os": {"name": "Plan 9"}},
             },
             Scope(),
@@ -253,7 +258,13 @@ def shape(value: Any, path: str = "") -> set[str]:
 
 
 def lacking(ours: dict[str, Any], theirs: dict[str, Any]) -> set[str]:
-    prefixes = ("modules", "sdk", "_meta", "breadcrumbs", "exception.values[].stacktrace.frames[].vars")
+    prefixes = (
+        "modules",
+        "sdk",
+        "_meta",
+        "breadcrumbs",
+        "exception.values[].stacktrace.frames[].vars",
+    )
     missing = shape(theirs) - shape(ours) - OTHERS_ONLY
     return {path for path in missing if not path.startswith(prefixes)}
 
@@ -290,7 +301,9 @@ def test_a_group_tells_at_least_what_the_incumbent_tells() -> None:
 
 def test_a_lone_surrogate_leaves_the_event_readable() -> None:
     theirs = recorded("py-event-types-lone-surrogate.envelope")
-    assert "\\ud800" in json.dumps(theirs).lower() or "\ufffd" in json.dumps(theirs, ensure_ascii=False)
+    assert "\\ud800" in json.dumps(theirs).lower() or "\ufffd" in json.dumps(
+        theirs, ensure_ascii=False
+    )
     scope = Scope()
     scope.set_extra("lone", "a\ud800b")
     scope.set_tag("lone", "a\ud800b")
@@ -319,7 +332,9 @@ def test_an_event_of_any_size_is_sent_below_the_limit() -> None:
     scope = Scope()
     for number in range(100):
         scope.set_extra(f"k{number}", ["x" * 8000] * 10)
-        scope.add_breadcrumb({"message": "y" * 8000, "data": {str(n): "z" * 8000 for n in range(10)}})
+        scope.add_breadcrumb(
+            {"message": "y" * 8000, "data": {str(n): "z" * 8000 for n in range(10)}}
+        )
     draft = recorder(with_locals=True).exception(caught(ValueError("x" * 100_000)), scope)
     payload = draft.finish()
     assert len(payload) <= 900_000

@@ -256,17 +256,17 @@ def test_an_exception_may_do_its_worst() -> None:
     assert event["exception"]["values"][0]["value"] == "<unprintable exception>"
 
 
+FIELDS = (
+    "event_id", "timestamp", "level", "message", "tags", "extra", "contexts", "user", "request",
+    "breadcrumbs", "fingerprint", "modules", "sdk", "exception", "threads", "logentry", "release",
+    "dist", "environment", "_meta", "unknown", "platform", "logger",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_events_of_programs_may_hold_anything_anywhere(name: str) -> None:
     value = made(name)
-    event = {
-        key: value
-        for key in (
-            "event_id", "timestamp", "level", "message", "tags", "extra", "contexts", "user",
-            "request", "breadcrumbs", "fingerprint", "modules", "sdk", "exception", "threads",
-            "logentry", "release", "dist", "environment", "_meta", "unknown", "platform", "logger",
-        )
-    }  # fmt: skip
+    event = dict.fromkeys(FIELDS, value)
     nested = {
         "exception": {"values": [{"type": value, "value": value, "mechanism": value,
                                   "stacktrace": {"frames": [{"function": value, "vars": value}]}}]},

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.clock import FakeClock
 
 from crashfree._capture.meta import Notes
 from crashfree._capture.normalize import CYCLIC, SKIPPED, Normalizer, cut_text
-from tests.support.clock import FakeClock
 
 
 def normalizer(max_bytes: int = 8192, **how: Any) -> Normalizer:
@@ -295,7 +295,7 @@ def test_the_repr_of_builtin_containers_hides_secret_keys_and_stops_at_its_limit
     assert own.rendered({"password": "x", "n": [1, (2,)]}) == (
         "{'password': '[Filtered]', 'n': [1, (2,)]}"
     )
-    huge = {number: "x" * 1000 for number in range(100_000)}
+    huge = dict.fromkeys(range(100000), "x" * 1000)
     assert len(own.rendered(huge)) <= 1024
     loop: list[Any] = []
     loop.append(loop)

@@ -243,7 +243,7 @@ def test_scopes_are_written_and_read_by_many_threads_at_once() -> None:
                 scope.set_tag(f"t{number}-{turn % 20}", turn)
                 scope.add_breadcrumb(message=f"{number}")
                 merged(scope, scope.fork())
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]

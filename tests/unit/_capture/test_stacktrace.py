@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Any
 
 import pytest
+from tests.support.clock import FakeClock
 
 from crashfree._capture.inapp import InApp
 from crashfree._capture.source import SourceReader
 from crashfree._capture.stacktrace import Frames, Variables, take_callers, take_traceback
-from tests.support.clock import FakeClock
 
 
 def frames_of(traceback: TracebackType | None, **how: Any) -> list[dict[str, Any]]:
@@ -32,7 +32,7 @@ def traceback_of(function: Any, *arguments: Any) -> TracebackType | None:
 
 class Shop:
     def pay(self) -> None:
-        raise ValueError("no money")  # the line that is looked for
+        raise ValueError("no money")  # this line
 
 
 def test_a_frame_says_where_it_is() -> None:
@@ -41,7 +41,7 @@ def test_a_frame_says_where_it_is() -> None:
     assert frame["abs_path"] == __file__
     assert frame["module"] == __name__
     assert frame["function"] == ("Shop.pay" if sys.version_info >= (3, 11) else "pay")
-    assert frame["context_line"] == '        raise ValueError("no money")  # the line that is looked for'
+    assert frame["context_line"] == '        raise ValueError("no money")  # this line'
     assert frame["pre_context"][-1] == "    def pay(self) -> None:"
     assert len(frame["pre_context"]) == len(frame["post_context"]) == 5
     assert frame["in_app"] is True

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from crashfree._capture.trim import encoded
 from tests.support.normaliser import complaints
+
+from crashfree._capture.trim import encoded
 
 
 def frame(size: int, *, in_app: bool) -> dict[str, Any]:
