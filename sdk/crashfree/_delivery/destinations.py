@@ -9,13 +9,13 @@ Threads: any. Source: wire.md section 14 for flush and close.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from crashfree._delivery.httptransport import HttpTransport
 from crashfree._delivery.statistics import Statistics, combined
 from crashfree._delivery.transport import ForkAware, Reporting, Transport
 from crashfree._ground import log
 from crashfree._ground.clock import Clock
+from crashfree._ground.typed import TypeVar
 from crashfree._protocol.envelope import Envelope
 
 T = TypeVar("T")

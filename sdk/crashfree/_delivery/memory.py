@@ -6,9 +6,9 @@ Threads: any.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from crashfree._ground import json
+from crashfree._ground.typed import cast
 from crashfree._protocol.envelope import Envelope
 from crashfree.types import ClientReport, Event, SessionAggregates, SessionUpdate
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
+from crashfree._ground.typed import NamedTuple
 from crashfree._protocol.envelope import Envelope
 
 _OVERHEAD = 1024

@@ -6,9 +6,8 @@ has a reason. Pure; threads: any. Source: wire.md section 11.1.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 from crashfree._ground.http import Reply
+from crashfree._ground.typed import Literal, TypeAlias
 from crashfree.errors import Unreachable
 from crashfree.types import DiscardReason
 

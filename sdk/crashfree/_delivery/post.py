@@ -7,13 +7,13 @@ its neighbours go. Threads: the worker and its senders. Source: wire.md sections
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from crashfree._delivery.outcome import Outcome, outcome_of
 from crashfree._ground import log
 from crashfree._ground.clock import Clock
 from crashfree._ground.compression import THRESHOLD, Compression, Compressor, compressor
 from crashfree._ground.http import HttpClient, Reply
+from crashfree._ground.typed import NamedTuple
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item

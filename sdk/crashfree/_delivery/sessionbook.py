@@ -24,11 +24,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeAlias, cast
 
 from crashfree._delivery.outcome import REASONS, Outcome
 from crashfree._ground import json, log
 from crashfree._ground.clock import Clock
+from crashfree._ground.typed import Any, NamedTuple, TypeAlias, cast
 from crashfree._protocol import aggregates, limits
 from crashfree._protocol.aggregates import CountKey
 from crashfree._protocol.envelope import Envelope

@@ -22,7 +22,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
 
 from crashfree._delivery import disk
 from crashfree._delivery.filelock import FileLock
@@ -30,6 +29,7 @@ from crashfree._delivery.outcome import Outcome
 from crashfree._delivery.run import DeadRun, Run, dead_runs
 from crashfree._ground import ids, json, log
 from crashfree._ground.clock import Clock
+from crashfree._ground.typed import Literal, NamedTuple, TypeAlias
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope, decode_envelope
 from crashfree._protocol.items import Item, received_item

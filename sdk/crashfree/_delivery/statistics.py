@@ -7,8 +7,8 @@ dropped. Threads: any.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from crashfree._ground.typed import NamedTuple
 from crashfree.types import DataCategory, DiscardReason
 
 

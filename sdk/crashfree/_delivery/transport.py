@@ -9,9 +9,8 @@ Threads: any, for every method here.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 from crashfree._delivery.statistics import NO_STATISTICS, Statistics
+from crashfree._ground.typed import Protocol, runtime_checkable
 from crashfree._protocol.envelope import Envelope
 
 

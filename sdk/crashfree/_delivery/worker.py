@@ -21,10 +21,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TypeAlias
 
 from crashfree._ground import log
 from crashfree._ground.clock import Clock
+from crashfree._ground.typed import TypeAlias
 
 Job: TypeAlias = Callable[[], object]
 
