@@ -20,7 +20,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic  # noqa: TID251 -- to be held against a limit by Celery's clock
 from typing import Any, Final
 
 from crashfree.integration import AnyUnit, Kit
@@ -87,7 +87,7 @@ class _Running:
 
     def __init__(self, unit: AnyUnit) -> None:
         self.unit = unit
-        self.began = monotonic()  # noqa: TID251 -- to be held against the limit of Celery's clock
+        self.began = monotonic()
         self.outer = sys.exc_info()[1]
 
 
@@ -161,9 +161,8 @@ class _Tasks:
     def _interrupted(self, task: Any, running: _Running, error: BaseException) -> None:
         if self._is_no_error(task, error):
             return
-        if isinstance(error, Exception):
-            running.unit.crash(error)
-        elif isinstance(error, SystemExit) and not _by_signal(error.code):
+        by_itself = isinstance(error, SystemExit) and not _by_signal(error.code)
+        if by_itself or isinstance(error, Exception):
             running.unit.crash(error)
         elif self._is_over_limit(task, running):
             # The event comes from the worker, which knows the limit and tells it as an error.
@@ -179,7 +178,7 @@ class _Tasks:
         limit = limits[0] or task.time_limit or self._limit
         if not limit:
             return False
-        elapsed = monotonic() - running.began  # noqa: TID251 -- as where it began
+        elapsed = monotonic() - running.began
         return bool(elapsed + _LEEWAY >= limit)
 
 

@@ -1,14 +1,18 @@
 """RQ: a unit of work for each job that a worker performs.
 
-    import crashfree             # in the module that the jobs live in, or `crashfree run -- rq worker`
-    crashfree.init(...)          # attaches itself
+    import crashfree            # in the module of the jobs, or in the settings of the worker
+    crashfree.init(...)         # attaches itself; or `crashfree run -- rq worker`
 
-An error that leaves a job is a crash of it, unless RQ will retry the job. A work horse leaves by
-`os._exit`, so its account is closed right after the job; one that is killed leaves its unit in the
-ledger.
+An error that leaves a job, a time-out too, is a crash of it, unless RQ is going to retry the job. A
+work horse leaves by `os._exit`, so its account is closed right after the job; one that is killed
+leaves its unit in the ledger, and the next horse counts it. The horses of SpawnWorker are programs
+of their own: there `init` belongs into the module of the jobs. Events name the function, and carry
+its arguments with `send_default_pii`.
 
-Hooks: RQ has none around a job (its exception handlers see failures only), so `perform_job`,
-`handle_exception` and `main_work_horse` of the worker are wrapped. Tested with RQ 1.15 and 3.0.
+Hooks: RQ has none around a job (its exception handlers see failures only), so methods of the
+worker are wrapped: `work`, `perform_job`, `handle_exception`, `handle_job_success` and
+`handle_job_failure`. Workers Worker, SimpleWorker, SpawnWorker and the worker pool.
+Tested with RQ 1.15 and 3.0.
 """
 
 from __future__ import annotations
@@ -17,12 +21,13 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
-from crashfree.integration import Kit
+from crashfree.integration import AnyUnit, Kit
 from crashfree.types import SessionMode
 from crashfree_integrations.framework import framework, require
 
 OLDEST: Final = "1.15"
 MECHANISM: Final = "rq"
+_Method = Callable[..., Any]
 
 
 class RqIntegration:
@@ -32,81 +37,160 @@ class RqIntegration:
     mode: SessionMode | None = None
 
     def install(self, kit: Kit) -> None:
-        framework("rq", OLDEST)
+        rq = framework("rq", OLDEST)
         from rq import worker
 
-        base: Any = getattr(worker, "BaseWorker", worker.Worker)
+        jobs = _Jobs(kit)
         for name, wrapper in (
-            ("perform_job", _performing(kit)),
-            ("handle_exception", _failing(kit)),
-            ("main_work_horse", _leaving(kit)),
+            ("work", jobs.serving),
+            ("perform_job", jobs.performing),
+            ("handle_exception", jobs.failing),
+            ("handle_job_success", jobs.succeeded),
+            ("handle_job_failure", jobs.failed),
         ):
-            for owner in _owners(worker, base, name):
+            for owner in _owners(worker, name):
                 kit.wrap(owner, name, wrapper)
+        job = rq.get_current_job()
+        if job is not None:
+            jobs.join(job)
 
     def uninstall(self) -> None:
         """Everything is undone by the kit."""
 
 
-def _owners(module: Any, base: Any, name: str) -> list[Any]:
+def _owners(worker: Any, name: str) -> list[Any]:
     """Return the worker classes that define `name` themselves."""
-    classes = [base, *(value for value in vars(module).values() if isinstance(value, type))]
+    base = worker.BaseWorker
+    classes = [base, *(value for value in vars(worker).values() if isinstance(value, type))]
     owners = [
-        owner
-        for owner in dict.fromkeys(classes)
-        if issubclass(owner, base) or owner is base
-        if name in vars(owner)
+        owner for owner in dict.fromkeys(classes) if issubclass(owner, base) and name in vars(owner)
     ]
     if not owners:
         require(base, name)
     return owners
 
 
-def _performing(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
+class _Performance:
+    """A job that is being performed."""
+
+    __slots__ = ("awaited", "retried", "unit")
+    unit: AnyUnit
+    retried: bool
+    """Whether RQ will try it again when it fails; older versions count that down too early."""
+    awaited: set[str] | None
+    """For one that was joined in the middle: the calls that are its last ones when it fails."""
+
+    def __init__(self, unit: AnyUnit, *, retried: bool, joined: bool) -> None:
+        self.unit = unit
+        self.retried = retried
+        self.awaited = {"handle_exception", "handle_job_failure"} if joined else None
+
+
+class _Jobs:
+    """The wrappers of one client."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._running: dict[str, _Performance] = {}
+
+    def join(self, job: Any) -> None:
+        """Count the job that is being performed: the import of its module called `init`."""
+        self._kit.client.serves_units()
+        self._begin(job, joined=True)
+
+    def serving(self, original: _Method) -> _Method:
         @wraps(original)
-        def perform_job(self: Any, job: Any, *rest: Any, **named: Any) -> Any:
-            with kit.unit(mechanism=MECHANISM) as unit:
-                unit.set_transaction(str(job.func_name))
-                unit.scope.set_context("rq", _context(kit, job))
-                return original(self, job, *rest, **named)
+        def work(worker: Any, *arguments: Any, **named: Any) -> Any:
+            # The worker performs its jobs in children: it has no session, and no thread to fork.
+            self._kit.client.serves_units()
+            return original(worker, *arguments, **named)
+
+        return work
+
+    def performing(self, original: _Method) -> _Method:
+        @wraps(original)
+        def perform_job(worker: Any, job: Any, *arguments: Any, **named: Any) -> Any:
+            unit = self._begin(job, joined=False)
+            try:
+                return original(worker, job, *arguments, **named)
+            except BaseException as error:
+                unit.crash(error)
+                raise
+            finally:
+                self._end(worker, job)
 
         return perform_job
 
-    return wrapper
-
-
-def _failing(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
+    def failing(self, original: _Method) -> _Method:
         @wraps(original)
-        def handle_exception(self: Any, job: Any, *exc_info: Any) -> Any:
+        def handle_exception(worker: Any, job: Any, *exc_info: Any) -> Any:
+            running = self._running.get(job.id)
             error = exc_info[1] if len(exc_info) == 3 else None
-            if isinstance(error, BaseException) and not getattr(job, "retries_left", None):
-                kit.capture_unhandled(error, mechanism=MECHANISM)
-            return original(self, job, *exc_info)
+            if running is not None and isinstance(error, BaseException) and not running.retried:
+                running.unit.crash(error)
+            try:
+                return original(worker, job, *exc_info)
+            finally:
+                self._ended_part(worker, job, "handle_exception")
 
         return handle_exception
 
-    return wrapper
-
-
-def _leaving(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
+    def failed(self, original: _Method) -> _Method:
         @wraps(original)
-        def main_work_horse(self: Any, *rest: Any, **named: Any) -> Any:
+        def handle_job_failure(worker: Any, job: Any, *arguments: Any, **named: Any) -> Any:
             try:
-                return original(self, *rest, **named)
+                return original(worker, job, *arguments, **named)
             finally:
-                # RQ calls os._exit next, in older versions inside: see perform_job there.
-                kit.client.close()
+                self._ended_part(worker, job, "handle_job_failure")
 
-        return main_work_horse
+        return handle_job_failure
 
-    return wrapper
+    def succeeded(self, original: _Method) -> _Method:
+        @wraps(original)
+        def handle_job_success(worker: Any, job: Any, *arguments: Any, **named: Any) -> Any:
+            done = original(worker, job, *arguments, **named)
+            running = self._running.get(job.id)
+            if running is not None and running.awaited is not None:
+                self._end(worker, job)
+            return done
+
+        return handle_job_success
+
+    def _begin(self, job: Any, *, joined: bool) -> AnyUnit:
+        unit = self._kit.unit(mechanism=MECHANISM)
+        unit.set_transaction(str(job.func_name))
+        unit.scope.set_context("rq", _context(self._kit, job))
+        unit.enter()
+        retried = bool(job.retries_left)
+        self._running[job.id] = _Performance(unit, retried=retried, joined=joined)
+        return unit
+
+    def _ended_part(self, worker: Any, job: Any, call: str) -> None:
+        running = self._running.get(job.id)
+        if running is None or running.awaited is None:
+            return
+        running.awaited.discard(call)
+        if not running.awaited:
+            self._end(worker, job)
+
+    def _end(self, worker: Any, job: Any) -> None:
+        running = self._running.pop(job.id, None)
+        if running is None:
+            return
+        running.unit.leave()
+        running.unit.end()
+        if worker.is_horse:
+            # It leaves by os._exit next.
+            self._kit.client.close()
 
 
 def _context(kit: Kit, job: Any) -> dict[str, Any]:
-    context: dict[str, Any] = {"job_id": job.id, "func": job.func_name, "queue": job.origin}
+    context: dict[str, Any] = {
+        "job_id": job.id,
+        "func": job.func_name,
+        "queue": job.origin,
+        "retries_left": job.retries_left,
+    }
     if kit.client.options.send_default_pii:
         context["args"] = job.args
         context["kwargs"] = job.kwargs

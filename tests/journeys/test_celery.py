@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from tests.support.celery_app import CeleryWorker
 from tests.support.lives import Lives
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, reason_without
 from tests.support.stub import Stub
 from tests.support.waiting import wait_until
 
@@ -44,7 +44,9 @@ def lives(tmp_path: Path) -> Iterator[Lives]:
 @pytest.fixture
 def broker() -> Iterator[str]:
     """One that Celery reads without threads, as it does in production."""
-    pytest.importorskip("fakeredis")
+    reason = reason_without()
+    if reason is not None:
+        pytest.skip(reason)
     with RedisServer() as server:
         yield server.url
 
