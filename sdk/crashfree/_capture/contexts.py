@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+
+from crashfree._ground.typed import Any
 
 _MAC_VERSION = "/System/Library/CoreServices/SystemVersion.plist"
 _MAX_MODULES = 2000

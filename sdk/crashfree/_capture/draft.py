@@ -17,7 +17,6 @@ import sys
 import threading
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any, Final, NamedTuple
 
 from crashfree._capture import exceptions, foreign, plain, rendering, stacktrace, trim
 from crashfree._capture import scope as scopes_
@@ -34,16 +33,17 @@ from crashfree._capture.source import SourceReader
 from crashfree._capture.stacktrace import Frames, TakenStack, Variables
 from crashfree._ground import ids
 from crashfree._ground.clock import Clock
+from crashfree._ground.typed import Any, NamedTuple
 from crashfree._protocol import sdk
 from crashfree._protocol.timestamps import rfc3339
 from crashfree.types import Event, Level, Mechanism
 
-FIELDS: Final = frozenset((*Event.__annotations__, "transaction_info"))
+FIELDS = frozenset((*Event.__annotations__, "transaction_info"))
 """The keys of an event."""
-_TOUCHED: Final = frozenset(
+_TOUCHED = frozenset(
     ("tags", "extra", "contexts", "user", "request", "level", "fingerprint", "_meta")
 )
-_NO_STACK: Final = TakenStack([], 0)
+_NO_STACK = TakenStack([], 0)
 
 
 class ThreadFacts(NamedTuple):

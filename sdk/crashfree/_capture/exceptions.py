@@ -14,15 +14,15 @@ import errno
 import sys
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Final, NamedTuple, TypeAlias
 
 from crashfree._capture import foreign, rendering
 from crashfree._capture.stacktrace import Frames, Locals, TakenStack, take_traceback
+from crashfree._ground.typed import Any, NamedTuple, TypeAlias
 from crashfree.types import ExceptionValue, Mechanism
 
-MAX_EXCEPTIONS: Final = 50
-_COUNTED: Final = 10_000
-_MAX_NOTES: Final = 20
+MAX_EXCEPTIONS = 50
+_COUNTED = 10_000
+_MAX_NOTES = 20
 
 # By their own descriptors: a subclass may have overridden the attribute.
 _Next: TypeAlias = "Callable[[BaseException], BaseException | None]"
@@ -34,7 +34,7 @@ _TRACEBACK: _Traceback = BaseException.__dict__["__traceback__"].__get__
 _ERRNO: Callable[[BaseException], object] = OSError.__dict__["errno"].__get__
 _GROUP: type[BaseException] | None = getattr(builtins, "BaseExceptionGroup", None)
 
-GENERIC: Final[Mechanism] = {"type": "generic", "handled": True}
+GENERIC: Mechanism = {"type": "generic", "handled": True}
 
 
 class Position(NamedTuple):

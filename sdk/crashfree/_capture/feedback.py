@@ -5,19 +5,18 @@ Threads: any. Source: wire.md section 4.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
-
 from crashfree._capture import rendering
 from crashfree._capture.draft import Recorder
 from crashfree._capture.scope import Scope, merged
 from crashfree._capture.settings import CaptureSettings
 from crashfree._ground import json
 from crashfree._ground.clock import SYSTEM_CLOCK, Clock
+from crashfree._ground.typed import Any, NamedTuple
 from crashfree._protocol import fields
 from crashfree._protocol.items import Item, attachment_item, received_item
 
-MESSAGE_CHARACTERS: Final = 4096
-_FIELD_CHARACTERS: Final = 200
+MESSAGE_CHARACTERS = 4096
+_FIELD_CHARACTERS = 200
 
 
 class Feedback(NamedTuple):

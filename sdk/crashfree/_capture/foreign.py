@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from typing import Any, ParamSpec, TypeVar
+
+from crashfree._ground.typed import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,21 +9,21 @@ Threads: any. Source: wire.md sections 5 and 9.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
 
 from crashfree._capture import foreign, rendering
 from crashfree._capture.meta import Path
 from crashfree._capture.normalize import Normalizer
+from crashfree._ground.typed import Any
 from crashfree.types import JSON, Request
 
-_ROOT: Final[Path] = (None, "request")
-_PERSONAL_HEADERS: Final = frozenset((
+_ROOT: Path = (None, "request")
+_PERSONAL_HEADERS = frozenset((
     "cookie", "set-cookie", "authorization", "proxy-authorization", "x-forwarded-for", "x-real-ip",
     "forwarded", "cf-connecting-ip", "true-client-ip", "x-client-ip", "via", "remote-user",
 ))  # fmt: skip
-_MAX_HEADERS: Final = 100
-_ENV_KEYS: Final = ("SERVER_NAME", "SERVER_PORT")
-_FIELDS: Final = frozenset(
+_MAX_HEADERS = 100
+_ENV_KEYS = ("SERVER_NAME", "SERVER_PORT")
+_FIELDS = frozenset(
     ("url", "method", "query_string", "headers", "cookies", "data", "env", "fragment")
 )
 

@@ -6,7 +6,7 @@ it only where something was cut. Threads: one at a time. Source: wire.md section
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from crashfree._ground.typed import Any, TypeAlias
 
 Path: TypeAlias = "tuple[Path, str | int] | None"
 

@@ -20,11 +20,11 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timezone
 from itertools import islice
-from typing import Any
 
 from crashfree._capture import foreign, rendering
 from crashfree._capture.meta import Notes, Path
 from crashfree._ground.clock import Clock
+from crashfree._ground.typed import Any
 from crashfree.types import JSON
 
 DEPTH = 5

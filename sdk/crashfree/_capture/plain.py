@@ -6,7 +6,7 @@ object, to be read or changed in place. Threads: any.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from crashfree._ground.typed import Any, cast
 
 
 def members(value: object) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any
 
 from crashfree._capture import foreign
+from crashfree._ground.typed import Any
 
 CHARACTERS = foreign.REPR_CHARACTERS
 """The usual room."""

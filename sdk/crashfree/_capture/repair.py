@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
 
 from crashfree._capture import foreign, httpdata, plain, rendering
 from crashfree._capture.meta import Path
@@ -24,6 +23,7 @@ from crashfree._capture.normalize import TOP_BREADTH, Normalizer
 from crashfree._capture.scope import LEVELS
 from crashfree._capture.stacktrace import NEWEST, OLDEST
 from crashfree._ground import ids, log
+from crashfree._ground.typed import Any
 from crashfree._protocol import fields
 from crashfree._protocol.naming import repair_environment, valid_dist
 from crashfree._protocol.timestamps import parse_timestamp
@@ -31,14 +31,14 @@ from crashfree.errors import InvalidRelease
 from crashfree.release import Release
 from crashfree.types import JSON, Event, Level
 
-TAG_CHARACTERS: Final = 200
-USER_CHARACTERS: Final = 128
-EMAIL_CHARACTERS: Final = 75
-LOGGER_CHARACTERS: Final = 64
-TRANSACTION_CHARACTERS: Final = 200
-MAX_EXCEPTIONS: Final = 50
+TAG_CHARACTERS = 200
+USER_CHARACTERS = 128
+EMAIL_CHARACTERS = 75
+LOGGER_CHARACTERS = 64
+TRANSACTION_CHARACTERS = 200
+MAX_EXCEPTIONS = 50
 
-_LEVELS: Final[dict[str, Level]] = {
+_LEVELS: dict[str, Level] = {
     "fatal": "fatal",
     "critical": "fatal",
     "error": "error",
@@ -50,16 +50,16 @@ _LEVELS: Final[dict[str, Level]] = {
     "notset": "debug",
     "trace": "debug",
 }
-_EXACT: Final = 1 << 53
-_SHORT: Final = 200
+_EXACT = 1 << 53
+_SHORT = 200
 """Characters that are within every limit, up to four bytes each."""
-_TAG_KEY: Final = frozenset("_.:-")
-_DROPPED_TAGS: Final = frozenset(("release", "environment"))
-_CRUMB_TEXTS: Final = frozenset(("type", "category", "message", "event_id", "origin"))
-_USER_TEXTS: Final = ("id", "email", "username", "name", "segment")
-_FRAME_TEXTS: Final = ("filename", "abs_path", "module", "function", "context_line", "package")
-_FRAME_LISTS: Final = ("pre_context", "post_context")
-_NO_DATA: Final[dict[str, Any]] = {}
+_TAG_KEY = frozenset("_.:-")
+_DROPPED_TAGS = frozenset(("release", "environment"))
+_CRUMB_TEXTS = frozenset(("type", "category", "message", "event_id", "origin"))
+_USER_TEXTS = ("id", "email", "username", "name", "segment")
+_FRAME_TEXTS = ("filename", "abs_path", "module", "function", "context_line", "package")
+_FRAME_LISTS = ("pre_context", "post_context")
+_NO_DATA: dict[str, Any] = {}
 
 
 class Repairer:
@@ -432,7 +432,7 @@ class Repairer:
 
 _Repair = Callable[[Repairer, Any], JSON]
 
-_REPAIRS: Final[dict[str, _Repair]] = {
+_REPAIRS: dict[str, _Repair] = {
     "event_id": Repairer.event_id,
     "timestamp": Repairer.timestamp,
     "platform": Repairer.platform,
@@ -459,7 +459,7 @@ _REPAIRS: Final[dict[str, _Repair]] = {
     "threads": Repairer.threads,
 }
 # What only servers say; and the notes, which are taken over by whoever knows what they are about.
-_LEFT_OUT: Final = frozenset(
+_LEFT_OUT = frozenset(
     ("errors", "type", "received", "project", "key_id", "site", "version", "_meta")
 )
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from itertools import count
-from typing import Any, NamedTuple, TypeAlias
 
 from crashfree._capture import foreign, rendering
 from crashfree._ground import ids, log
 from crashfree._ground.clock import SYSTEM_CLOCK
+from crashfree._ground.typed import Any, NamedTuple, TypeAlias
 from crashfree._protocol import limits
 from crashfree.types import Attachment, Breadcrumb, Event, EventProcessor, Level, Request, User
 

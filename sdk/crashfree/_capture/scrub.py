@@ -16,36 +16,36 @@ Threads: any. Source: wire.md section 9.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
 
 from crashfree._capture import plain
 from crashfree._capture.meta import FILTERED, Notes, Path
+from crashfree._ground.typed import Any
 from crashfree.types import Event
 
 # Compared in their reduced form: `x_api_key`, `X-Api-Key` and `xApiKey` are one name.
-_DENIED: Final = frozenset((
+_DENIED = frozenset((
     "password", "passwd", "pwd", "passphrase", "secret", "apikey", "auth", "credentials",
     "mysqlpwd", "privatekey", "token", "session", "csrftoken", "sessionid", "xcsrftoken",
     "setcookie", "cookie", "authorization", "proxyauthorization", "xapikey", "aiohttpsession",
     "connectsid", "csrf", "phpsessid", "symfony", "usersession", "xsrf", "xsrftoken", "dsn",
     "sentrydsn", "accesskey", "jwt", "bearer", "identity", "saml", "sso",
 ))  # fmt: skip
-_DENIED_WORDS: Final = (
+_DENIED_WORDS = (
     "password", "passwd", "secret", "token", "apikey", "privatekey", "authorization", "cookie",
     "credential",
 )  # fmt: skip
-_PERSONAL: Final = frozenset((
+_PERSONAL = frozenset((
     "xforwardedfor", "xrealip", "ipaddress", "remoteaddr", "forwarded", "cfconnectingip",
     "trueclientip", "xclientip", "remoteuser",
 ))  # fmt: skip
-_SEPARATORS: Final = str.maketrans("", "", "-_. ")
-_REMEMBERED: Final = 5000
+_SEPARATORS = str.maketrans("", "", "-_. ")
+_REMEMBERED = 5000
 
-_ENDS_URL: Final = frozenset(" \t\r\n\"'<>`\\{}|^")
-_ENDS_VALUE: Final = frozenset("& \t\r\n\"'<>`#;)")
-_SCHEMES: Final = ("bearer ", "basic ", "token ", "digest ")
-_SHORTEST_TOKEN: Final = 8
-_TEXT_WORDS: Final = (
+_ENDS_URL = frozenset(" \t\r\n\"'<>`\\{}|^")
+_ENDS_VALUE = frozenset("& \t\r\n\"'<>`#;)")
+_SCHEMES = ("bearer ", "basic ", "token ", "digest ")
+_SHORTEST_TOKEN = 8
+_TEXT_WORDS = (
     "password", "passwd", "secret", "token", "api_key", "apikey", "api-key", "private_key",
     "authorization", "credential", "cookie",
 )  # fmt: skip
@@ -205,7 +205,7 @@ class _Walk:
             self._notes.filtered((path, key))
 
 
-_NOTHING_TO_HIDE: Final = (None, "", FILTERED)
+_NOTHING_TO_HIDE = (None, "", FILTERED)
 _QUERY_KEYS = frozenset(("query_string", "query", "http.query", "fragment", "http.fragment"))
 
 
@@ -370,4 +370,4 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if len(text) > 2 and text[0] in "\"'" and text[0] == text[-1] else text
 
 
-_DEFAULT: Final = Scrubber(send_default_pii=True)
+_DEFAULT = Scrubber(send_default_pii=True)

@@ -6,8 +6,8 @@ Threads: any.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
+from crashfree._ground.typed import Any, NamedTuple
 from crashfree._protocol import limits
 
 

@@ -14,10 +14,10 @@ import codecs
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
 
 from crashfree._capture import foreign, plain
 from crashfree._ground.clock import Clock
+from crashfree._ground.typed import Any, NamedTuple, TypeAlias
 
 LINES_AROUND = 5
 MAX_BYTES = 1024 * 1024

@@ -16,19 +16,19 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from types import CodeType, FrameType, TracebackType
-from typing import Any, Final, NamedTuple, TypeAlias
 
 from crashfree._capture.inapp import InApp
 from crashfree._capture.source import SourceReader, Stamp
+from crashfree._ground.typed import Any, NamedTuple, TypeAlias
 from crashfree.types import JSON, Frame
 
-OLDEST: Final = 100
-NEWEST: Final = 150
-RICH: Final = 50
+OLDEST = 100
+NEWEST = 150
+RICH = 50
 """So many of the newest frames, and so many in-app ones, have source lines and variables."""
 
-_WALKED: Final = 100_000
-_REMEMBERED: Final = 2000
+_WALKED = 100_000
+_REMEMBERED = 2000
 _HIDDEN = ("__tracebackhide__", "__traceback_hide__")
 _POSITIONS = sys.version_info >= (3, 11)
 

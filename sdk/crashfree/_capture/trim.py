@@ -6,22 +6,22 @@ Threads: any; works on the event it is given. Source: wire.md section 8.4.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
 
 from crashfree._capture import plain
 from crashfree._capture.meta import Notes, Path
 from crashfree._ground import json
+from crashfree._ground.typed import Any
 from crashfree._protocol import limits
 from crashfree.types import Event
 
-_KEPT_CONTEXTS: Final = frozenset(("runtime", "os", "trace"))
-_KEPT_FRAMES: Final = 20
-_CONTEXT_KEYS: Final = ("pre_context", "context_line", "post_context")
-_ESSENTIAL: Final = (
+_KEPT_CONTEXTS = frozenset(("runtime", "os", "trace"))
+_KEPT_FRAMES = 20
+_CONTEXT_KEYS = ("pre_context", "context_line", "post_context")
+_ESSENTIAL = (
     "event_id", "timestamp", "platform", "level", "release", "dist", "environment", "tags", "sdk",
 )  # fmt: skip
-_ESSENTIAL_TEXT: Final = 1024
-_ESSENTIAL_EXCEPTIONS: Final = 10
+_ESSENTIAL_TEXT = 1024
+_ESSENTIAL_EXCEPTIONS = 10
 
 Step = Callable[[Event, Notes, int], bool]
 """Takes something away and says whether it did; called again as long as it does.
@@ -122,7 +122,7 @@ def _drop_middle_frames(event: Event, notes: Notes, excess: int) -> bool:
     return done
 
 
-_STEPS: Final[tuple[Step, ...]] = (
+_STEPS: tuple[Step, ...] = (
     _drop_foreign_variables,
     _drop_modules,
     _drop_variables,

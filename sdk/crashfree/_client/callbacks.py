@@ -9,9 +9,9 @@ Threads: the one that captures. Source: wire.md section 9.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from crashfree._ground import log
+from crashfree._ground.typed import TypeVar
 
 R = TypeVar("R")
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 import sys
 import threading
 from types import ModuleType, TracebackType
-from typing import Any
 
 from crashfree._client import current, guard
 from crashfree._client.client import Client
+from crashfree._ground.typed import Any
 
 
 class _Layer:
@@ -121,9 +121,12 @@ def _wanted() -> list[tuple[type[_Layer], ModuleType, str]]:
 @guard.boundary(None)
 def _capture(error: BaseException, mechanism: str) -> None:
     # How a program or a thread stops on purpose: Ctrl-C, exit with any status, a closed generator.
+    client = current.client()
     if isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):
+        if isinstance(error, KeyboardInterrupt) and client.options.interrupt_status == "crashed":
+            client.end_session("crashed")
         return
-    current.client().capture_exception(
+    client.capture_exception(
         error,
         mechanism={"type": mechanism, "handled": False},
         scopes=current.scopes(),

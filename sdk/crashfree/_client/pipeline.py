@@ -14,7 +14,6 @@ Threads: any. Source: sessions.md sections 3.2 and 3.3, wire.md sections 9 and 1
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
 
 from crashfree._capture import exceptions, foreign, plain
 from crashfree._capture.draft import Draft, Recorder
@@ -27,6 +26,7 @@ from crashfree._client.sightings import Sightings
 from crashfree._client.storm import Storm, place_of
 from crashfree._ground import ids, log
 from crashfree._ground.clock import Clock
+from crashfree._ground.typed import Any, NamedTuple, cast
 from crashfree._protocol import limits
 from crashfree._protocol.items import Item, attachment_item, event_item
 from crashfree._sessions.verdict import Verdict

@@ -16,7 +16,8 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+
+from crashfree._ground.typed import Any, NamedTuple
 
 _HOLDS = 60.0
 _MOST = 1000
