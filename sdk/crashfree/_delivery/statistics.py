@@ -22,7 +22,7 @@ class Statistics(NamedTuple):
     queued: int
     """Envelopes that wait in memory."""
     queued_bytes: int
-    """Their size; an event that is not built yet counts by its estimate."""
+    """Their size in memory; an event that is not built yet counts by an estimate."""
     sent: Mapping[DataCategory, int]
     """Quantities the server accepted (or took with a rate limit for later ones)."""
     sent_bytes: int

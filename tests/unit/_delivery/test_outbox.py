@@ -111,10 +111,19 @@ def test_bytes_are_bounded_attachments_included() -> None:
 
 def test_what_is_larger_than_everything_may_be_falls_out_at_once() -> None:
     box = Box(max_bytes=10_000)
-    box.put("huge", size=20_000)
+    box.put("huge", size=80_000)
     assert box.take_all() == []
     assert box.dropped == ["huge"]
     assert box.outbox.size == 0
+
+
+def test_an_event_that_is_not_built_weighs_a_quarter_of_its_estimate() -> None:
+    box = Box()
+    box.put("lazy", size=16_384)
+    assert box.outbox.size == 4_096 + 512
+    built = event_item({"message": "x" * 1000})
+    box.outbox.put(Entry(Envelope.of([built]), event=True, riders=False))
+    assert box.outbox.size == 4_096 + 512 + built.size_hint + 512
 
 
 def test_the_lanes_do_not_push_each_other_out_by_number() -> None:
