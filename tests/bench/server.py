@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import gzip
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,8 +29,8 @@ from urllib.parse import urlsplit
 from crashfree._protocol.timestamps import rfc3339
 
 _CONNECTIONS = 32
-_REQUESTS = 6000
-_ROUNDS = 3
+_REQUESTS = 4000
+_ROUNDS = 7
 
 _BARE = """
 import sys, uvicorn, socket
@@ -44,7 +43,7 @@ async def take(request: Request) -> JSONResponse:
     await request.body()
     return JSONResponse({})
 
-sock = socket.socket()
+sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 sock.bind(("127.0.0.1", 0))
 sock.listen(2048)
 print(sock.getsockname()[1], flush=True)
@@ -243,7 +242,7 @@ def ingest(directory: Path) -> bool:
         ("gzipped events", _event_bodies, "gzip", 0.25, _REQUESTS // 2),
     ]
     good = True
-    print(f"uvicorn with {_http()}, {_CONNECTIONS} connections, median of {_ROUNDS} rounds")
+    print(f"uvicorn with {_http()}, {_CONNECTIONS} connections, best of {_ROUNDS} rounds in turns")
     print(f"{'':22}{'bare/s':>9}{'ours/s':>9}{'ratio':>8}{'ceiling':>9}{'peak MB':>9}")
     with _bare() as bare, _ours(directory / "ingest.db", directory / "ready.json") as ours:
         for name, make, encoding, floor, count in kinds:
@@ -253,7 +252,8 @@ def ingest(directory: Path) -> bool:
                 for which, (port, key, _pid) in enumerate((bare, ours)):
                     requests = _requests(bodies, key, encoding)
                     rates[which].append(asyncio.run(_Load(port, requests).run()))
-            peer, mine = (statistics.median(rates[which]) for which in (0, 1))
+            # The best round: other work on the machine only ever slows one down.
+            peer, mine = (max(rates[which]) for which in (0, 1))
             memory = _memory(ours[2])
             fine = mine / peer >= floor and not memory > 250
             good = good and fine
