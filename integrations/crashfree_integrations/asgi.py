@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, cast
 
 import crashfree
@@ -48,7 +48,6 @@ _LIFESPAN_MARK: Final = "crashfree.lifespan"
 _REFUSED: Final = "crashfree.refused"
 _REFUSING: Final = "2.4"
 """From this version of the specification on, `send` raises OSError when the client has gone."""
-_NO_VERSION: Final[dict[str, str]] = {}
 
 
 class AsgiMiddleware:
@@ -96,22 +95,41 @@ async def serve(
 
     `started`: called once the application starts its answer, or is done with a websocket.
     """
-    http = scope["type"] == "http"
-    if scope.get("asgi", _NO_VERSION).get("spec_version", "2.0") >= _REFUSING:
-        send = _remembering(scope, send)
-    begun.enter()
+    send = opened(begun, scope, send, started)
     try:
-        await app(scope, receive, _noting(begun, scope, send, started) if http else send)
+        await app(scope, receive, send)
     except BaseException as error:
-        if not client_is_gone(error, scope):
-            begun.crash(alone(error))
+        failed(begun, scope, error)
         raise
     finally:
-        if started is not None and not http:
-            started(begun, scope)
-        if begun.session.live:
-            begun.end()
-        begun.leave()
+        closed(begun, scope, started)
+
+
+# `serve` in three parts, for integrations that save its coroutine.
+
+
+def opened(begun: Unit, scope: Message, send: Send, started: Started | None) -> Send:
+    """Work for `begun` from here on; returns the `send` that its application is to use."""
+    asgi: Mapping[str, str] | None = scope.get("asgi")
+    if asgi is not None and asgi.get("spec_version", "") >= _REFUSING:
+        send = _remembering(scope, send)
+    begun.enter()
+    return _noting(begun, scope, send, started) if scope["type"] == "http" else send
+
+
+def failed(begun: Unit, scope: Message, error: BaseException) -> None:
+    """Count what left the application."""
+    if not client_is_gone(error, scope):
+        begun.crash(alone(error))
+
+
+def closed(begun: Unit, scope: Message, started: Started | None) -> None:
+    """End the unit, if its answer has not, and stop working for it."""
+    if started is not None and scope["type"] != "http":
+        started(begun, scope)
+    if begun.session.live:
+        begun.end()
+    begun.leave()
 
 
 async def live(app: Application, scope: Message, receive: Receive, send: Send) -> None:

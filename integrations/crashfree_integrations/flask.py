@@ -11,7 +11,8 @@ that the view has read, and the user of Flask-Login, who also counts in crash-fr
 
 Hooks: the signal `got_request_exception`; `Kit.wrap` of `Flask.__call__` and `Flask.wsgi_app`
 (Flask's own place for middleware is an attribute of each application, and those made before `init`
-would be missed) and of `Flask.handle_user_exception` (no signal tells of handled exceptions).
+would be missed), of `Flask.handle_user_exception` (no signal tells of handled exceptions) and of
+`Response.__call__` (which bodies are lists, and need no watching, is known nowhere else).
 Tested with Flask 2.3 and 3.1.
 """
 
@@ -27,7 +28,7 @@ from crashfree.integration import JoinedUnit, Kit, Unit, wsgi_request
 from crashfree.types import Request, SessionMode
 from crashfree_integrations import body
 from crashfree_integrations.framework import framework, require
-from crashfree_integrations.wsgi import Environ, StartResponse, serve
+from crashfree_integrations.wsgi import WHOLE, Environ, StartResponse, serve
 
 OLDEST: Final = "2.3"
 MECHANISM: Final = "flask"
@@ -49,6 +50,7 @@ class FlaskIntegration:
         serving = _Serving(kit)
         kit.wrap(application, "__call__", serving.wrapped)
         kit.wrap(application, "wsgi_app", serving.wrapped)
+        kit.wrap(flask.Response, "__call__", _telling_of_bodies)
         kit.wrap(application, "handle_user_exception", _telling_of_answers(kit))
 
         def failed(sender: object, *, exception: BaseException, **_: object) -> None:
@@ -114,6 +116,19 @@ class _Serving:
                 if user is not None:
                     unit.set_user({"id": user})
         return told
+
+
+def _telling_of_bodies(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Note a body that is a list of strings: it need not be watched while it is sent."""
+
+    @wraps(original)
+    def answering(response: Any, environ: Environ, start_response: StartResponse) -> Any:
+        body = original(response, environ, start_response)
+        if response.is_sequence and not getattr(response, "_on_close", True):
+            environ[WHOLE] = body
+        return body
+
+    return answering
 
 
 def _telling_of_answers(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -22,9 +22,9 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from functools import wraps
+from functools import partial, wraps
 from types import MethodType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from crashfree.integration import JoinedUnit, Kit, Unit, asgi_request
 from crashfree.types import Request, SessionMode
@@ -36,8 +36,10 @@ from crashfree_integrations.asgi import (
     Send,
     alone,
     client_is_gone,
+    closed,
+    failed,
     live,
-    serve,
+    opened,
     turned,
 )
 from crashfree_integrations.framework import framework
@@ -46,6 +48,7 @@ OLDEST: Final = "0.37"
 MECHANISM: Final = "starlette"
 
 _SERVED: Final = "crashfree.starlette"
+_KEPT: Final = "crashfree.body"
 _RELAYED: Final = "crashfree.relayed"
 _SERVER: Final = "crashfree.server.running"
 _SERVER_THREAD: Final = "crashfree-server"
@@ -100,6 +103,8 @@ class Serving:
         kit = self._kit
         started = self._started if self._personal else None
         mechanisms: dict[type, str] = {}
+        personal = self._personal
+        describe = self._request
 
         @wraps(original)
         async def serving(app: Any, scope: Message, receive: Receive, send: Send) -> None:
@@ -112,21 +117,25 @@ class Serving:
                 await original(app, scope, receive, send)
                 return
             scope[_SERVED] = True
-            kind: type = type(app)
+            kind = cast("type[object]", type(app))
             mechanism = mechanisms.get(kind)
             if mechanism is None:
                 mechanism = mechanisms[kind] = _mechanism(kind)
             begun = kit.unit(mechanism=mechanism)
-            kept: list[bytes] | None = None
-            if self._personal:
-                kept = []
-                receive = _keeping(receive, kept)
-            root = scope.get("root_path", "")
-            begun.set_request(lambda: self._request(app, scope, root, kept))
+            if personal:
+                receive = _keeping(scope, receive)
+            begun.set_request(partial(describe, app, scope, scope.get("root_path", "")))
             if isinstance(begun, JoinedUnit):
                 await original(app, scope, receive, send)
                 return
-            await serve(begun, MethodType(original, app), scope, receive, send, started)
+            send = opened(begun, scope, send, started)
+            try:
+                await original(app, scope, receive, send)
+            except BaseException as error:
+                failed(begun, scope, error)
+                raise
+            finally:
+                closed(begun, scope, started)
 
         serving.__crashfree__ = True  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
         return serving
@@ -137,7 +146,7 @@ class Serving:
             if user is not None:
                 begun.set_user({"id": user})
 
-    def _request(self, app: Any, scope: Message, root: str, kept: list[bytes] | None) -> Request:
+    def _request(self, app: Any, scope: Message, root: str) -> Request:
         told = asgi_request(scope)
         unit = self._kit.unit(mechanism=MECHANISM, session=False)
         if unit.scope.transaction is None:
@@ -145,6 +154,7 @@ class Serving:
             if template is not None:
                 unit.scope.set_transaction(template, "route")
         if self._personal:
+            kept = scope.get(_KEPT)
             if kept:
                 told["data"] = body.shown(b"".join(kept), _content_type(scope))
             if unit.scope.user is None:
@@ -225,8 +235,10 @@ def _telling_of_answers(kit: Kit) -> Callable[[Callable[..., Any]], Callable[...
     return wrapped
 
 
-def _keeping(receive: Receive, kept: list[bytes]) -> Receive:
-    """Return `receive`, with what it brings kept as long as it is short."""
+def _keeping(scope: Message, receive: Receive) -> Receive:
+    """Return `receive`, with what it brings kept in `scope` as long as it is short."""
+    kept: list[bytes] = []
+    scope[_KEPT] = kept
 
     async def keeping() -> Message:
         message = await receive()

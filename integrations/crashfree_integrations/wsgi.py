@@ -28,6 +28,8 @@ Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 Started: TypeAlias = Callable[[Unit, Environ], None]
 
 MECHANISM = "wsgi"
+WHOLE = "crashfree.whole"
+"""Where an integration notes a body whose parts are all made, in the environment."""
 
 
 class WsgiMiddleware:
@@ -70,7 +72,7 @@ def serve(
     try:
         body = app(environ, _noting(begun, environ, start_response, started))
         kind = type(body)
-        if kind is list or kind is tuple:
+        if kind is list or kind is tuple or environ.pop(WHOLE, None) is body:
             # All of it is there: nothing of the program runs any more.
             begun.end()
             return body

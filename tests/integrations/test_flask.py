@@ -125,6 +125,7 @@ class FlaskHarness:
         (flask.Flask, "__call__"),
         (flask.Flask, "wsgi_app"),
         (flask.Flask, "handle_user_exception"),
+        (flask.Response, "__call__"),
     )
 
     def integrations(self) -> list[Integration]:
@@ -224,6 +225,38 @@ def test_an_application_that_is_served_by_its_wsgi_app_counts() -> None:
     with capture(integrations=["flask"]) as seen:
         call_wsgi(program().wsgi_app, "/ok")
     assert counts(seen) == {"exited": 1}
+
+
+def test_work_at_the_close_of_an_answer_still_belongs_to_the_request() -> None:
+    app = program()
+
+    @app.get("/closing")
+    def closing() -> Any:
+        answer = flask.Response("fine")
+
+        @answer.call_on_close
+        def close() -> None:
+            raise BufferError("at the end")
+
+        return answer
+
+    with capture(integrations=["flask"]) as seen:
+        call_wsgi(app, "/closing")
+    assert counts(seen) == {"crashed": 1}
+
+
+def test_a_wrapper_around_a_whole_answer_may_still_fail() -> None:
+    app = program()
+    inner = app.wsgi_app
+
+    def failing(environ: Any, start_response: Any) -> Iterator[bytes]:
+        yield from inner(environ, start_response)
+        raise BufferError("in the wrapper")
+
+    app.wsgi_app = failing
+    with capture(integrations=["flask"]) as seen:
+        call_wsgi(app, "/ok")
+    assert counts(seen) == {"crashed": 1}
 
 
 def test_an_explicit_transaction_name_is_kept() -> None:

@@ -31,6 +31,11 @@ class RunningUnit(Running, Protocol):
         ...
 
 
+Entry = tuple[
+    "Token[RunningUnit | None]", "Token[Scope | None] | None", "Token[Scope | None] | None"
+]
+"""What `leave` needs to know of `enter`."""
+
 INERT = Client(Options(auto_session_tracking=False, spool=False), transport=NullTransport())
 """The client before `init` and after `close`: every call on it does nothing."""
 INERT.closed = True
@@ -107,19 +112,36 @@ def scopes() -> tuple[Scope, ...]:
     return (_global_scope, isolation, current)
 
 
-def isolated() -> bool:
-    """Return whether an `isolation_scope()` block is open in this context."""
-    return _isolation.get() is not None
+def enter(unit: RunningUnit, scope: Scope | None) -> Entry:
+    """Let this context work for `unit`, with `scope` as its innermost one.
+
+    One function, and only the variables that change: this and `leave` run for every request.
+    """
+    return (
+        _unit.set(unit),
+        None if scope is None and _current.get() is None else _current.set(scope),
+        # An isolation_scope() block around the whole unit must not hide the unit's own scope.
+        None if _isolation.get() is None else _isolation.set(None),
+    )
 
 
-def enter_unit(unit: RunningUnit | None) -> Token[RunningUnit | None]:
-    """Let this context work for `unit`."""
-    return _unit.set(unit)
-
-
-def leave_unit(token: Token[RunningUnit | None]) -> None:
-    """Let this context work for whom it worked before."""
-    _unit.reset(token)
+def leave(entry: Entry) -> Scope | None:
+    """Let this context work for whom it worked before; returns the innermost scope it had."""
+    scope = _current.get()
+    unit, inner, isolation = entry
+    try:
+        if isolation is not None:
+            _isolation.reset(isolation)
+        if inner is not None:
+            _current.reset(inner)
+        elif scope is not None:
+            _current.set(None)
+        _unit.reset(unit)
+    except ValueError:
+        # A coroutine that was thrown away is closed by the collector, in whatever context it
+        # finds; there is nothing to leave there.
+        pass
+    return scope
 
 
 def enter_isolation(scope: Scope | None) -> Token[Scope | None]:

@@ -12,7 +12,6 @@ Fork: the child's copy of a unit counts nothing. Source: sessions.md section 3.6
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextvars import Token
 from types import TracebackType
 
 from crashfree._capture.scope import Scope
@@ -20,10 +19,6 @@ from crashfree._client import current, guard
 from crashfree._client.client import Client
 from crashfree._sessions.requests import NO_SESSION, RequestSession
 from crashfree.types import Mechanism, Request, User
-
-_Tokens = tuple[
-    "Token[current.RunningUnit | None]", "Token[Scope | None]", "Token[Scope | None] | None"
-]
 
 RequestSource = Callable[[], "Request | None"]
 
@@ -35,10 +30,10 @@ class Unit:
         "__weakref__",
         "_client",
         "_current",
+        "_entries",
         "_parent",
         "_request",
         "_scope",
-        "_tokens",
         "mechanism",
         "session",
     )
@@ -47,7 +42,7 @@ class Unit:
     _scope: Scope | None
     _current: Scope | None
     _request: RequestSource | None
-    _tokens: list[_Tokens]
+    _entries: list[current.Entry]
     session: RequestSession
     mechanism: str
 
@@ -59,7 +54,7 @@ class Unit:
         self._scope = None
         self._current = None
         self._request = None
-        self._tokens = []
+        self._entries = []
 
     @property
     def client(self) -> Client:
@@ -122,27 +117,12 @@ class Unit:
 
     def enter(self) -> None:
         """Work for this unit from here on, in this context."""
-        # A block of isolation_scope() around the whole unit must not hide the unit's own scope.
-        isolation = current.enter_isolation(None) if current.isolated() else None
-        self._tokens.append(
-            (current.enter_unit(self), current.enter_current(self._current), isolation)
-        )
+        self._entries.append(current.enter(self, self._current))
 
     def leave(self) -> None:
         """Stop working for this unit in this context."""
-        if not self._tokens:
-            return
-        unit_token, scope_token, isolation = self._tokens.pop()
-        self._current = current.innermost()
-        try:
-            if isolation is not None:
-                current.leave_isolation(isolation)
-            current.leave_current(scope_token)
-            current.leave_unit(unit_token)
-        except ValueError:
-            # A coroutine that was thrown away is closed by the collector, in whatever context it
-            # finds; there is nothing to leave there.
-            pass
+        if self._entries:
+            self._current = current.leave(self._entries.pop())
 
     def __enter__(self) -> Unit:
         self.enter()
