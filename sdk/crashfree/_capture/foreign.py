@@ -97,17 +97,35 @@ def is_mapping(kind: type) -> bool:
         return False
 
 
-def mapping(value: object) -> dict[Any, Any] | None:
-    """Return a mapping as a dict of its own, of at most 1000 entries; None for anything else."""
+def mapping(value: object) -> dict[str, Any] | None:
+    """Return a mapping as a dict of its own, of at most 1000 entries; None for anything else.
+
+    Its keys are text, so that looking something up runs no code of theirs.
+    """
     kind: type[Any] = type(value)
     given: Any = value
     if issubclass(kind, dict):
         if _DICT_LEN(given) <= ENTRIES:
-            return _DICT_COPY(given)
-        return attempt(lambda: dict(islice(_DICT_ITEMS(given), ENTRIES)))
+            copied: dict[Any, Any] = _DICT_COPY(given)
+            for key in copied:
+                if type(key) is not str:
+                    return _text_keys(copied.items())
+            return copied
+        return attempt(lambda: _text_keys(islice(_DICT_ITEMS(given), ENTRIES)))
     if is_mapping(kind):
-        return attempt(lambda: dict(islice(given.items(), ENTRIES)))
+        return attempt(lambda: _text_keys(islice(given.items(), ENTRIES)))
     return None
+
+
+def _text_keys(items: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
+    return {key if type(key) is str else _key(key): value for key, value in items}
+
+
+def _key(key: Any) -> str:
+    try:
+        return exact(str(key))
+    except Exception:
+        return repr_of(key)
 
 
 def sequence(value: object) -> list[Any] | None:

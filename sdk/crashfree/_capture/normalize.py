@@ -54,11 +54,11 @@ class Normalizer:
         "_deadline",
         "_open",
         "_sensitive",
-        "_surely_short",
         "budget",
         "max_bytes",
         "notes",
         "quoted",
+        "short",
     )
     max_bytes: int
     """UTF-8 bytes of one text."""
@@ -70,7 +70,8 @@ class Normalizer:
     _deadline: float | None
     _open: set[int]
     _sensitive: Callable[[str], bool]
-    _surely_short: int
+    short: int
+    """Characters that are within the limit whatever they are."""
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class Normalizer:
         self._deadline = None
         self._open = set()
         self._sensitive = sensitive
-        self._surely_short = max_bytes // 4
+        self.short = max_bytes // 4
 
     # -- entrances
 
@@ -105,7 +106,7 @@ class Normalizer:
         """Return whether nothing needs to be done but copying: by far the most frequent bag."""
         if len(entries) > TOP_BREADTH:
             return False
-        safe = self._surely_short
+        safe = self.short
         try:
             for key, entry in entries.items():
                 if type(key) is not str or len(key) > KEY_CHARACTERS:
@@ -143,7 +144,7 @@ class Normalizer:
                 return self._leaf_repr(value, path, depth)
         elif kind is str:
             text: str = value  # type: ignore[assignment]
-            return text if len(text) <= self._surely_short else self.text(text, path)
+            return text if len(text) <= self.short else self.text(text, path)
         elif value is None or kind is bool:
             return value  # type: ignore[return-value]
         elif kind is int:

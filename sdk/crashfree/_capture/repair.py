@@ -51,8 +51,6 @@ _LEVELS: dict[str, Level] = {
     "trace": "debug",
 }
 _EXACT = 1 << 53
-_SHORT = 200
-"""Characters that are within every limit, up to four bytes each."""
 _TAG_KEY = frozenset("_.:-")
 _DROPPED_TAGS = frozenset(("release", "environment"))
 _CRUMB_TEXTS = frozenset(("type", "category", "message", "event_id", "origin"))
@@ -243,12 +241,10 @@ class Repairer:
         return {"values": crumbs} if crumbs else None
 
     def _breadcrumb(self, value: object, path: Path) -> JSON:
-        crumb = plain.members(value)
-        if crumb and _is_plain_crumb(crumb):
-            copy = crumb.copy()
-            if "data" in copy:
-                copy["data"] = copy["data"].copy()
-            return copy
+        if type(value) is dict:
+            copy = _plain_crumb(value, self._normalizer.short)
+            if copy:
+                return copy
         entries = foreign.mapping(value)
         if entries is None:
             return None
@@ -412,10 +408,10 @@ class Repairer:
                 ]
                 if lines:
                     result[key] = lines
-            elif key == "vars":
-                variables = foreign.mapping(entry)
-                if variables:
-                    result[key] = self._normalizer.bag(variables, (path, key))
+            elif key in ("vars", "data"):
+                bag = foreign.mapping(entry)
+                if bag:
+                    result[key] = self._normalizer.bag(bag, (path, key))
         return result
 
     def _instant(self, value: object) -> float:
@@ -520,45 +516,47 @@ def is_address(text: str) -> bool:
     return len(groups) <= 8 if "::" in text else len(groups) == 8 and all(groups)
 
 
-def _is_plain_crumb(crumb: dict[Any, Any]) -> bool:
-    """Return whether nothing needs to be done but copying: nearly always."""
+def _plain_crumb(crumb: dict[Any, Any], short: int) -> dict[str, JSON] | None:
+    """Return a copy of a crumb that needs nothing but copying (nearly every one), else None."""
+    data: dict[str, Any] | None = None
     try:
         for key, entry in crumb.items():
             kind: type[Any] = type(entry)
+            if type(key) is not str:
+                return None
             if kind is str:
-                if key == "level":
-                    if entry not in LEVELS:
-                        return False
-                elif key not in _CRUMB_TEXTS or len(entry) > _SHORT:
-                    return False
-            elif kind is dict:
-                if key != "data" or not _is_plain_data(entry):
-                    return False
-            elif kind is not float or key != "timestamp" or entry - entry != 0.0:
-                return False
+                if len(entry) > short or (
+                    entry not in LEVELS if key == "level" else key not in _CRUMB_TEXTS
+                ):
+                    return None
+            elif kind is float:
+                if key != "timestamp" or entry - entry != 0.0:
+                    return None
+            elif kind is dict and key == "data":
+                data = entry.copy()
+            else:
+                return None
+        if data is None:
+            return crumb.copy()
+        for name, detail in data.items():
+            kind = type(detail)
+            if type(name) is not str or len(name) > TAG_CHARACTERS:
+                return None
+            if kind is str:
+                if len(detail) > short:
+                    return None
+            elif kind is int:
+                if not -_EXACT < detail < _EXACT:
+                    return None
+            elif kind is float:
+                if detail - detail != 0.0:
+                    return None
+            elif detail is not None and kind is not bool:
+                return None
     except RuntimeError:
         # Another thread changes it at this moment.
-        return False
-    return "timestamp" in crumb
-
-
-def _is_plain_data(data: dict[Any, Any]) -> bool:
-    for name, detail in data.items():
-        if type(name) is not str or len(name) > _SHORT:
-            return False
-        kind: type[Any] = type(detail)
-        if kind is str:
-            if len(detail) > _SHORT:
-                return False
-        elif kind is int:
-            if not -_EXACT < detail < _EXACT:
-                return False
-        elif kind is float:
-            if detail - detail != 0.0:
-                return False
-        elif detail is not None and kind is not bool:
-            return False
-    return len(data) <= TOP_BREADTH
+        return None
+    return {**crumb, "data": data} if len(data) <= TOP_BREADTH else None
 
 
 def _listed(value: object) -> object:

@@ -233,6 +233,9 @@ class Frames:
             self._made[key] = made
         frame = made.frame.copy()
         # Callbacks may change an event as they like.
+        more: dict[str, Any] = frame  # type: ignore[assignment]
+        if "data" in more:
+            more["data"] = more["data"].copy()
         if "pre_context" in frame:
             frame["pre_context"] = frame["pre_context"].copy()
         if "post_context" in frame:
@@ -254,7 +257,7 @@ class Frames:
             frame["lineno"] = taken.line
             if rich:
                 self._add_source(frame, path, taken.module_globals)
-                self._add_column(frame, taken)
+                self._add_columns(frame, taken)
         return frame
 
     def _path(self, taken: TakenFrame) -> str:
@@ -274,17 +277,23 @@ class Frames:
         if excerpt.after:
             frame["post_context"] = excerpt.after
 
-    def _add_column(self, frame: Frame, taken: TakenFrame) -> None:
-        """Set the column, counted in characters from 1. Python counts bytes from 0."""
+    def _add_columns(self, frame: Frame, taken: TakenFrame) -> None:
+        """Set where on the line it was, counted in characters from 1. Python counts bytes from 0.
+
+        The wire has a place for the first column only; the end goes into the frame's free data.
+        """
         if not _POSITIONS or taken.instruction < 0:
             return
-        line, column = _position(taken.code, taken.instruction)
+        line, end_line, column, end_column = _position(taken.code, taken.instruction)
         if column is None or line != taken.line:
             return
         text = frame.get("context_line")
-        if text is not None and not text.isascii():
-            column = len(text.encode("utf-8", "replace")[:column].decode("utf-8", "replace"))
-        frame["colno"] = column + 1
+        frame["colno"] = _characters(text, column) + 1
+        more: dict[str, Any] = frame  # type: ignore[assignment]
+        if end_line == line and end_column is not None:
+            more["data"] = {"end_colno": _characters(text, end_column) + 1}
+        elif end_line is not None:
+            more["data"] = {"end_lineno": end_line}
 
     def _absolute(self, path: str) -> str:
         # "<string>" and "<frozen importlib._bootstrap>" are no files; a relative path was
@@ -297,11 +306,18 @@ class Frames:
 _Positions: TypeAlias = "tuple[int | None, int | None, int | None, int | None]"
 
 
-def _position(code: CodeType, instruction: int) -> tuple[int | None, int | None]:
+def _position(code: CodeType, instruction: int) -> _Positions:
+    """Return first and last line, first and last column of an instruction."""
     described: Any = code
     positions: Iterable[_Positions] = described.co_positions()
-    found = next(islice(positions, instruction // 2, None), None)
-    return (None, None) if found is None else (found[0], found[2])
+    return next(islice(positions, instruction // 2, None), (None, None, None, None))
+
+
+def _characters(text: str | None, size: int) -> int:
+    """Return how many characters of a line its first `size` bytes are."""
+    if text is None or text.isascii():
+        return size
+    return len(text.encode("utf-8", "replace")[:size].decode("utf-8", "replace"))
 
 
 def _relative(path: str, module: str | None) -> str:

@@ -55,7 +55,7 @@ class _ExceptHook(_Layer):
     ) -> None:
         try:
             if self.active:
-                _capture(error, "excepthook")
+                report(error, "excepthook")
         finally:
             self.previous(kind, error, traceback)
 
@@ -66,7 +66,7 @@ class _ThreadHook(_Layer):
     def __call__(self, arguments: threading.ExceptHookArgs) -> None:
         try:
             if self.active and arguments.exc_value is not None:
-                _capture(arguments.exc_value, "threading")
+                report(arguments.exc_value, "threading")
         finally:
             self.previous(arguments)
 
@@ -77,7 +77,7 @@ class _UnraisableHook(_Layer):
     def __call__(self, arguments: Any) -> None:
         try:
             if self.active and arguments.exc_value is not None and not sys.is_finalizing():
-                _capture(arguments.exc_value, "unraisablehook")
+                report(arguments.exc_value, "unraisablehook")
         finally:
             self.previous(arguments)
 
@@ -119,7 +119,8 @@ def _wanted() -> list[tuple[type[_Layer], ModuleType, str]]:
 
 
 @guard.boundary(None)
-def _capture(error: BaseException, mechanism: str) -> None:
+def report(error: BaseException, mechanism: str) -> None:
+    """Capture an error that nothing caught, for the client of the moment."""
     # How a program or a thread stops on purpose: Ctrl-C, exit with any status, a closed generator.
     client = current.client()
     if isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):

@@ -53,7 +53,19 @@ def test_columns_are_counted_in_characters_from_one() -> None:
         _ = "äöü€" + 5  # type: ignore[operator]
 
     frame = frames_of(traceback_of(fail))[-1]
-    assert frame["context_line"][frame["colno"] - 1 :].startswith('"äöü€"')
+    line, end = frame["context_line"], frame["data"]["end_colno"]
+    assert line[frame["colno"] - 1 : end - 1] == '"äöü€" + 5'
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="columns came with 3.11")
+def test_an_expression_of_several_lines_says_where_it_ends() -> None:
+    def fail() -> None:
+        int(
+            "x",
+        )
+
+    frame = frames_of(traceback_of(fail))[-1]
+    assert frame["data"] == {"end_lineno": frame["lineno"] + 2}
 
 
 def module_at(path: Path, name: str, source: str) -> dict[str, Any]:

@@ -85,6 +85,13 @@ def test_how_a_program_stops_by_will_is_no_error(previous: list[str], error: Any
     assert seen.sessions[-1]["status"] == "exited"
 
 
+def test_ctrl_c_is_a_crash_where_the_program_says_so(previous: list[str]) -> None:
+    with capture(interrupt_status="crashed") as seen:
+        sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert seen.events == []
+    assert seen.sessions[-1]["status"] == "crashed"
+
+
 def test_installing_twice_captures_once(previous: list[str]) -> None:
     with capture() as seen:
         hooks.install(seen.client)
