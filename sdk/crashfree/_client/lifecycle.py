@@ -10,16 +10,35 @@ Source: sessions.md section 3.6, wire.md sections 14 and 15.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
 import atexit
 import os
-import signal
 import sys
 import threading
 from types import FrameType
+from typing import Any
 
-from crashfree._client import current, guard
+from crashfree._client import current, guard, hooks
 from crashfree._client.client import Client
+from crashfree._ground.typed import Protocol, cast
 
+
+class _Signals(Protocol):
+    """What is used of `_signal`. `signal` over it costs 1.5 ms, for names of numbers."""
+
+    SIGTERM: int
+    SIG_DFL: int
+
+    def getsignal(self, number: int, /) -> object:
+        """Return who handles it."""
+        ...
+
+    def signal(self, number: int, handler: object, /) -> object:
+        """Let `handler` do it from here on. Raises ValueError off the main thread."""
+        ...
+
+
+_signals = cast("_Signals", _signal)
 _armed = False
 _sigterm_chained = False
 
@@ -50,10 +69,10 @@ def chain_sigterm() -> None:
     global _sigterm_chained
     if threading.current_thread() is not threading.main_thread():
         return
-    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+    if _signals.getsignal(_signals.SIGTERM) != _signals.SIG_DFL:
         return
     try:
-        signal.signal(signal.SIGTERM, _on_sigterm)
+        _signals.signal(_signals.SIGTERM, _on_sigterm)
     except ValueError:
         # The main thread of a subinterpreter may not.
         return
@@ -66,13 +85,13 @@ def unchain_sigterm() -> None:
     if not _sigterm_chained or threading.current_thread() is not threading.main_thread():
         return
     _sigterm_chained = False
-    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if _signals.getsignal(_signals.SIGTERM) is _on_sigterm:
+        _signals.signal(_signals.SIGTERM, _signals.SIG_DFL)
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     _close(current.client())
-    signal.signal(number, signal.SIG_DFL)
+    _signals.signal(number, _signals.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
@@ -107,6 +126,20 @@ def _forget() -> None:
     current.client().forget()
 
 
+def serves_another_process() -> bool:
+    """Return whether `multiprocessing` started this process for another one, whose session it is.
+
+    A forked child has forgotten that session by itself; a spawned one runs the main module anew,
+    and so does the server that children are forked from.
+    """
+    process = sys.modules.get("multiprocessing.process")
+    if process is None:
+        return False
+    # While the main module is imported a spawned child does not know its parent yet.
+    inherits = getattr(process.current_process(), "_inheriting", False)
+    return bool(inherits) or process.parent_process() is not None
+
+
 def _cover_multiprocessing_child() -> None:
     """Let a child of `multiprocessing` say good-bye: it leaves by `os._exit`, without atexit."""
     process = sys.modules.get("multiprocessing.process")
@@ -124,14 +157,25 @@ class _Token:
 
 
 _TOKEN = _Token()
+_finalizer: Any = None
 _finalizer_pid = 0
 
 
 def _register_finalizer(_: object) -> None:
-    global _finalizer_pid
+    global _finalizer, _finalizer_pid
     util = sys.modules["multiprocessing.util"]
-    if _finalizer_pid == os.getpid():
+    # A spawned child forgets those that its main module has registered.
+    if _finalizer_pid == os.getpid() and _finalizer.still_active():
         return
     _finalizer_pid = os.getpid()
     # Below 0 it would be left out by the run for daemon children; late among the others.
-    util.Finalize(None, _at_exit, exitpriority=0)
+    _finalizer = util.Finalize(None, _at_exit_of_child, exitpriority=0)
+
+
+def _at_exit_of_child() -> None:
+    # It runs while the error that ends the child, if there is one, is on its way; no excepthook
+    # will see it.
+    error = sys.exc_info()[1]
+    if error is not None:
+        hooks.report(error, "multiprocessing")
+    _at_exit()

@@ -6,7 +6,7 @@ Threads: any; hooks and signals want the main thread and are left out elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from crashfree._client import current, guard, hooks, lifecycle
 from crashfree._client.client import Client
@@ -15,16 +15,24 @@ from crashfree._client.options import Options
 from crashfree._client.registry import Integration, Registry
 from crashfree._delivery.transport import Transport
 from crashfree._ground import env, log
-from crashfree._sessions.terminal import TerminalStops
 from crashfree.errors import ConfigurationError
 
 
-class _Running:
-    """The registry of the client in the slot; state of the process, like the slot itself."""
+class _Process:
+    """What belongs to the client in the slot; state of the process, like the slot itself."""
 
-    registry: Registry | None = None
-    stops: TerminalStops | None = None
-    said_no_release: bool = False
+    __slots__ = ("registry", "said_no_release", "unwatch_terminal")
+    registry: Registry | None
+    unwatch_terminal: Callable[[], None] | None
+    said_no_release: bool
+
+    def __init__(self) -> None:
+        self.registry = None
+        self.unwatch_terminal = None
+        self.said_no_release = False
+
+
+_process = _Process()
 
 
 def start(
@@ -46,7 +54,7 @@ def start(
     transports = _checked(transport)
     client = Client(options, transport=transports, environ=environ)
     registry = Registry(client, options.disabled_integrations)
-    before = _Running.registry
+    before = _process.registry
     try:
         registry.install_given([*_named(environ), *integrations])
     except BaseException:
@@ -54,7 +62,7 @@ def start(
         client.abandon()
         raise
     old = current.swap(client)
-    _Running.registry = registry
+    _process.registry = registry
     guard.set_witness(client.witness)
     if replace:
         _retire(old, before)
@@ -66,6 +74,8 @@ def start(
     _apply_defaults(client)
     if options.auto_integrations:
         _watch(registry)
+    if lifecycle.serves_another_process():
+        client.serves_units()
     client.begin()
     _explain(client)
     return client
@@ -76,14 +86,14 @@ def stop(timeout: float | None) -> bool:
     client = current.client()
     if client is current.INERT:
         return True
-    registry = _Running.registry
+    registry = _process.registry
     if registry is not None:
         registry.uninstall()
-        _Running.registry = None
+        _process.registry = None
     hooks.uninstall()
-    if _Running.stops is not None:
-        _Running.stops.uninstall()
-        _Running.stops = None
+    if _process.unwatch_terminal is not None:
+        _process.unwatch_terminal()
+        _process.unwatch_terminal = None
     lifecycle.unchain_sigterm()
     done = client.close(timeout)
     guard.set_witness(None)
@@ -93,7 +103,7 @@ def stop(timeout: float | None) -> bool:
 
 def registry() -> Registry | None:
     """Return the integrations of the client in the slot; None without one."""
-    return _Running.registry
+    return _process.registry
 
 
 @boundary(None)
@@ -107,13 +117,15 @@ def _retire(old: Client, registry: Registry | None) -> None:
 
 @boundary(None)
 def _watch_the_terminal(client: Client) -> None:
-    if _Running.stops is not None:
-        _Running.stops.uninstall()
-        _Running.stops = None
+    if _process.unwatch_terminal is not None:
+        _process.unwatch_terminal()
+        _process.unwatch_terminal = None
     if client.options.background_on_suspend:
+        from crashfree._sessions.terminal import TerminalStops
+
         stops = TerminalStops(client.enter_background, client.enter_foreground)
         if stops.install():
-            _Running.stops = stops
+            _process.unwatch_terminal = stops.uninstall
 
 
 @boundary(None)
@@ -168,8 +180,8 @@ def _explain(client: Client) -> None:
     options = client.options
     # `release=""` says it on purpose.
     wanted = options.release_source != "argument" and options.auto_session_tracking
-    if options.release is None and options.dsn and wanted and not _Running.said_no_release:
-        _Running.said_no_release = True
+    if options.release is None and options.dsn and wanted and not _process.said_no_release:
+        _process.said_no_release = True
         asked = ", ".join(attempt.source for attempt in options.release_tried) or "nothing"
         log.warning(
             "no release was found, so sessions are off and events carry none; give one with "

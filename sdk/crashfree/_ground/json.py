@@ -10,22 +10,33 @@ Threads: any. Source: wire.md section 7 (last line), ingest.md section 3.3.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from crashfree._ground.typed import Any
 
 MAX_DEPTH = 100
-MAX_DIGITS = 400
-_DIGITS = "0123456789"
 
-# A string, its end missing or not, or one bracket. Compiled (and then cached) at first need.
-_STRING_OR_BRACKET = r'"(?:[^"\\]+|\\[\s\S])*"?|[][{}]'
 
-_encoder = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
-)
+def _refuse(value: object) -> object:
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def _chunks_maker() -> Callable[[object], Iterable[str]]:
+    # `import json` costs 4 ms of `re` and `enum`, which only its decoder needs. This is what its
+    # encoder comes down to when it is asked for compact text.
+    try:
+        from _json import encode_basestring, make_encoder
+    except ImportError:
+        from json import JSONEncoder
+
+        return JSONEncoder(
+            ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
+        ).iterencode
+    encoder = make_encoder(None, _refuse, encode_basestring, None, ":", ",", False, False, False)
+    return lambda value: encoder(value, 0)
+
+
+_chunks = _chunks_maker()
 
 
 def encode(value: object) -> bytes:
@@ -34,7 +45,7 @@ def encode(value: object) -> bytes:
     Raises ValueError for NaN and infinities, TypeError for what JSON does not know. A lone
     surrogate, which UTF-8 cannot carry, becomes U+FFFD.
     """
-    text = _encoder.encode(value)
+    text = "".join(_chunks(value))
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
@@ -60,81 +71,6 @@ def decode(
     Raises ValueError for anything that is not strict UTF-8 JSON, for nesting over `max_depth`,
     for integers over 400 digits and for numbers beyond the range of a float.
     """
-    text = str(data, "utf-8")
-    if _depth_exceeds(text, max_depth):
-        raise ValueError(f"JSON is nested deeper than {max_depth}")
-    if pairs_hook is None and not _may_hold_long_integer(text):
-        value = _decoder.decode(text)
-    else:
-        value = json.loads(
-            text,
-            parse_constant=_refuse_constant,
-            parse_int=_bounded_int,
-            parse_float=_finite,
-            object_pairs_hook=pairs_hook,
-        )
-    if "\\u" in text and ("\\ud" in text or "\\uD" in text):
-        value = _clean(value)
-    return value
+    from crashfree._ground.jsondecode import decode as read
 
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _bounded_int(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise ValueError(f"an integer of {len(digits)} digits is refused (limit {MAX_DIGITS})")
-    return int(digits)
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if value - value != 0.0:
-        raise ValueError(f"{digits:.40} is out of range")
-    return value
-
-
-def _may_hold_long_integer(text: str) -> bool:
-    # A run of more digits than are taken covers one character in so many: looking at those alone
-    # spares the decoder a call of Python for every integer, which halves its time.
-    for at in range(MAX_DIGITS, len(text), MAX_DIGITS + 1):
-        if text[at].isdigit():
-            run = text[at - MAX_DIGITS : at + MAX_DIGITS + 1]
-            before = run[:MAX_DIGITS]
-            after = run[MAX_DIGITS:]
-            digits = len(before) - len(before.rstrip(_DIGITS))
-            digits += len(after) - len(after.lstrip(_DIGITS))
-            if digits > MAX_DIGITS:
-                return True
-    return False
-
-
-# Made once: json.loads() makes one a call when it is given hooks.
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-
-
-def _depth_exceeds(text: str, limit: int) -> bool:
-    # Cheap bound first: brackets inside strings only make this over-estimate.
-    if text.count("[") + text.count("{") <= limit:
-        return False
-    depth = 0
-    for match in re.finditer(_STRING_OR_BRACKET, text):
-        char = match[0]
-        if char == "[" or char == "{":
-            depth += 1
-            if depth > limit:
-                return True
-        elif char == "]" or char == "}":
-            depth -= 1
-    return False
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return without_surrogates(value)
-    if isinstance(value, list):
-        return [_clean(entry) for entry in value]  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, dict):
-        return {_clean(key): _clean(entry) for key, entry in value.items()}  # pyright: ignore[reportUnknownVariableType]
-    return value
+    return read(data, max_depth=max_depth, pairs_hook=pairs_hook)
