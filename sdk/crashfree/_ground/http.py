@@ -185,6 +185,8 @@ class HttpClient:
         # talks to an event loop that is the parent's.
         self._inherited = self._idle
         self._idle = deque()
+        if self._library is not None:
+            self._library.forget()
 
     def _loaded(self) -> _Library:
         library = self._library
@@ -475,6 +477,10 @@ class _Library:
             OSError,
             UnicodeError,
         )
+
+    def forget(self) -> None:
+        """Make a new lock, in a forked child."""
+        self._context_lock = threading.Lock()
 
     def parse(self, url: str) -> _Target:
         try:

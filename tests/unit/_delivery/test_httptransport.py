@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -897,6 +898,40 @@ class TestWithoutThreads:
         spooling.clock.advance(100)
         assert spooling.transport.close(5.0)
         assert spooling.files() == 0
+
+
+def locks_of(thing: object, seen: set[int], path: str = "") -> list[tuple[str, object]]:
+    """Every lock that can be reached from an object of ours, and where."""
+    if id(thing) in seen or isinstance(thing, (str, bytes, int, float, type(None))):
+        return []
+    seen.add(id(thing))
+    if isinstance(thing, type(threading.Lock())):
+        return [(path, thing)]
+    inner: list[tuple[str, object]] = []
+    if isinstance(thing, dict):
+        inner = [(str(key), value) for key, value in thing.items()]
+    elif isinstance(thing, (list, tuple, deque)):
+        inner = [(str(number), value) for number, value in enumerate(thing)]
+    elif type(thing).__module__.startswith("crashfree"):
+        names = {name for base in type(thing).__mro__ for name in getattr(base, "__slots__", ())}
+        inner = [(name, getattr(thing, name, None)) for name in names]
+    return [found for name, value in inner for found in locks_of(value, seen, f"{path}.{name}")]
+
+
+def test_no_lock_of_the_parent_is_left_in_a_child(spooling: Site) -> None:
+    """complaints-transport row 2: each of them may have been held at the moment of the fork."""
+    spooling.event()
+    spooling.flush()
+    before = locks_of(spooling.transport, set())
+    assert len(before) >= 10, before
+    spooling.worker.close(1.0)
+    spooling.transport._http.close()
+    spooling.transport.forget()
+    spooling.worker.forget()
+    inherited = {id(lock) for _, lock in before}
+    after = locks_of(spooling.transport, set())
+    assert len(after) >= 10, after
+    assert [where for where, lock in after if id(lock) in inherited] == []
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
