@@ -26,7 +26,7 @@ from crashfree.server.health import (
     stage_after,
 )
 from crashfree.server.ranges import Range
-from crashfree.server.sessions import CRASH, HURT, SEEN
+from crashfree.server.sessions import CRASH, SEEN, UNHANDLE
 
 MICRO: Final = 1_000_000
 DAY_US: Final = 86_400 * MICRO
@@ -121,8 +121,8 @@ def release_health(
     users_24h: Mapping[Cell, UserCounts] = {}
     project_users: Mapping[Cell, UserCounts] = {}
     if with_users:
-        kinds = SEEN | HURT | CRASH
-        users = reader.user_counts(selection, Intervals.whole(*whole), group)
+        kinds = SEEN | CRASH | UNHANDLE
+        users = reader.user_counts(selection, Intervals.whole(*whole), group, kinds=kinds)
         users_24h = (
             users
             if whole == day
