@@ -16,11 +16,10 @@ import os
 import sys
 import threading
 from types import FrameType
-from typing import Any
 
-from crashfree._client import current, guard, hooks
+from crashfree._client import current, guard
 from crashfree._client.client import Client
-from crashfree._ground.typed import Protocol, cast
+from crashfree._ground.typed import Any, Protocol, cast
 
 
 class _Signals(Protocol):
@@ -146,7 +145,8 @@ def _cover_multiprocessing_child() -> None:
     util = sys.modules.get("multiprocessing.util")
     if process is None or util is None:
         return
-    if process.parent_process() is not None:
+    if serves_another_process():
+        # A spawned child goes through no registry of what to do after a fork.
         _register_finalizer(None)
     # A forked child clears all finalizers before it runs this registry.
     util.register_after_fork(_TOKEN, _register_finalizer)
@@ -164,18 +164,9 @@ _finalizer_pid = 0
 def _register_finalizer(_: object) -> None:
     global _finalizer, _finalizer_pid
     util = sys.modules["multiprocessing.util"]
-    # A spawned child forgets those that its main module has registered.
+    # A child may clear what was registered before it was a child in full.
     if _finalizer_pid == os.getpid() and _finalizer.still_active():
         return
     _finalizer_pid = os.getpid()
     # Below 0 it would be left out by the run for daemon children; late among the others.
-    _finalizer = util.Finalize(None, _at_exit_of_child, exitpriority=0)
-
-
-def _at_exit_of_child() -> None:
-    # It runs while the error that ends the child, if there is one, is on its way; no excepthook
-    # will see it.
-    error = sys.exc_info()[1]
-    if error is not None:
-        hooks.report(error, "multiprocessing")
-    _at_exit()
+    _finalizer = util.Finalize(None, _at_exit, exitpriority=0)

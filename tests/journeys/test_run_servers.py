@@ -1,0 +1,212 @@
+"""`crashfree run` around servers: the numbers are those of the application wired by hand.
+
+The application writes down every request that it begins to handle. Source: sessions.md section 3.6.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from tests.support.fleet import Fleet, Server, missing
+from tests.support.lives import Lives
+from tests.support.stub import Stub
+
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX"),
+    pytest.mark.slow,
+]
+
+FLASK = """
+import ctypes, os, signal, sys, time
+{init}
+import flask
+wsgi = flask.Flask("plain")
+TRUTH = os.open(os.environ["TRUTH"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+@wsgi.get("/<path>")
+def serve(path):
+    os.write(TRUTH, b"/%s\\n" % path.encode())
+    if path == "error":
+        raise ValueError("error")
+    if path == "segv":
+        ctypes.string_at(8)
+    if path == "slow":
+        time.sleep(60)
+    if path == "stream":
+        return flask.Response(stream())
+    return str(os.getpid())
+
+def stream():
+    yield "a"
+    raise ValueError("while streaming")
+"""
+PLAIN = """
+import ctypes, os, time
+{init}
+TRUTH = os.open(os.environ["TRUTH"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+def serve(environ, start_response):
+    path = environ["PATH_INFO"]
+    os.write(TRUTH, b"%s\\n" % path.encode())
+    if path == "/error":
+        raise ValueError("error")
+    if path == "/segv":
+        ctypes.string_at(8)
+    if path == "/slow":
+        time.sleep(60)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    if path == "/stream":
+        return stream()
+    return [str(os.getpid()).encode()]
+
+def stream():
+    yield b"a"
+    raise ValueError("while streaming")
+
+wsgi = {wrapped}
+"""
+LAUNCHER = ("-m", "crashfree", "run", "--release", "app@1.0", "--", sys.executable)
+INIT = 'import crashfree\ncrashfree.init(release="app@1.0")'
+MIDDLEWARE = "from crashfree_integrations.wsgi import WsgiMiddleware"
+APPLICATIONS = {
+    "flask-launched": (FLASK.format(init=""), LAUNCHER),
+    "flask-by-hand": (FLASK.format(init=INIT), ()),
+    "plain-launched": (PLAIN.format(init="", wrapped="serve"), LAUNCHER),
+    "plain-by-hand": (
+        PLAIN.format(init=f"{INIT}\n{MIDDLEWARE}", wrapped="WsgiMiddleware(serve)"),
+        (),
+    ),
+}
+WORKERS = {
+    "sync": ("-w", "2"),
+    "gthread": ("-k", "gthread", "-w", "2", "--threads", "4"),
+    "preload": ("-w", "2", "--preload"),
+    "gevent": ("-k", "gevent", "-w", "2"),
+}
+Start = Callable[..., AbstractContextManager[Fleet]]
+
+
+@pytest.fixture
+def lives(tmp_path: Path) -> Iterator[Lives]:
+    with Stub() as stub:
+        yield Lives(stub, tmp_path / "spool")
+
+
+@pytest.fixture
+def start(lives: Lives, tmp_path: Path) -> Start:
+    """Start gunicorn with an application, by hand or through the launcher."""
+    if importlib.util.find_spec("gunicorn") is None:
+        pytest.skip("gunicorn is not installed")
+
+    def starting(application: str, *options: str) -> AbstractContextManager[Fleet]:
+        source, prefix = APPLICATIONS[application]
+        if application.startswith("flask"):
+            pytest.importorskip("flask")
+        modules = ("gunicorn", "gevent") if "gevent" in options else ("gunicorn",)
+
+        def command(port: int) -> list[str]:
+            return [
+                sys.executable, *prefix, "-m", "gunicorn", "-b", f"127.0.0.1:{port}",
+                "--log-level", "warning", "--graceful-timeout", "2", *options, "application:wsgi",
+            ]  # fmt: skip
+
+        server = Server("gunicorn", modules, command, workers=2)
+        absent = missing(server)
+        if absent is not None:
+            pytest.skip(f"{absent} is not installed")
+        fleet = Fleet(server, tmp_path, lives.env)
+        (tmp_path / "application.py").write_text(source)
+        return fleet
+
+    return starting
+
+
+def served(fleet: Fleet) -> dict[str, int]:
+    truths = fleet.truths
+    return {
+        "exited": truths.count("/ok"),
+        "crashed": truths.count("/error") + truths.count("/stream"),
+    }
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+@pytest.mark.parametrize("application", APPLICATIONS)
+def test_launched_or_by_hand_the_numbers_are_what_was_served(
+    start: Start, lives: Lives, application: str, worker: str
+) -> None:
+    with start(application, *WORKERS[worker]) as fleet:
+        fleet.load(ok=60, error=8, stream=4)
+        fleet.stop()
+    before = lives.counts
+    lives.adopt()
+    assert lives.counts == served(fleet), fleet.output
+    assert before == lives.counts, "a graceful stop needs no restart"
+    assert lives.ups == [], "neither master nor workers are sessions of their own"
+    assert lives.leftovers() == []
+    assert len(lives.events) == 12
+    assert {event["exception"]["values"][-1]["type"] for event in lives.events} == {"ValueError"}
+
+
+@pytest.mark.parametrize("application", ["flask-launched", "plain-launched"])
+@pytest.mark.parametrize("death", ["kill", "segv"])
+def test_a_worker_that_dies_is_counted_by_what_killed_it(
+    start: Start, lives: Lives, application: str, death: str
+) -> None:
+    with start(application, "-w", "2") as fleet:
+        fleet.load(ok=20, error=3)
+        if death == "kill":
+            os.kill(fleet.worker(), signal.SIGKILL)
+        else:
+            fleet.get("/segv")
+        fleet.recover()
+        fleet.load(ok=20, error=3)
+        fleet.stop()
+    lives.adopt()
+    expected = served(fleet)
+    if death == "segv":
+        expected["crashed"] += 1
+    assert lives.counts == expected, fleet.output
+    assert lives.ups == []
+
+
+@pytest.mark.parametrize("application", ["flask-launched", "plain-launched", "plain-by-hand"])
+def test_a_request_that_the_time_out_aborts_has_crashed(
+    start: Start, lives: Lives, application: str
+) -> None:
+    with start(application, "-w", "2", "--timeout", "2") as fleet:
+        fleet.load(ok=5)
+        assert fleet.get("/slow") is None
+        fleet.recover()
+        fleet.stop()
+    lives.adopt()
+    expected = served(fleet)
+    assert lives.counts == {"exited": expected["exited"], "crashed": 1}, fleet.output
+    (event,) = lives.events
+    functions = [
+        frame["function"] for frame in event["exception"]["values"][-1]["stacktrace"]["frames"]
+    ]
+    assert "serve" in functions, "it shows where the request hung"
+
+
+def test_a_master_forks_without_a_thread_of_ours(start: Start, tmp_path: Path) -> None:
+    configuration = tmp_path / "configuration.py"
+    configuration.write_text(
+        """
+import threading
+def pre_fork(server, worker):
+    with open("threads", "a") as stream:
+        stream.write("".join(thread.name + "\\n" for thread in threading.enumerate()))
+"""
+    )
+    with start("flask-launched", "-w", "2", "-c", str(configuration)) as fleet:
+        fleet.load(ok=5)
+    names = (tmp_path / "threads").read_text().splitlines()
+    assert names.count("MainThread") >= 2
+    assert not [name for name in names if "crashfree" in name]
