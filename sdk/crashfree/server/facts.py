@@ -8,7 +8,7 @@ Threads: any.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 TallyKey = tuple[str, str, str]
 """What is counted (`discarded`, `filtered`, `refused`, …), category, reason."""
@@ -32,8 +32,37 @@ class SessionFact(NamedTuple):
     mechanism: str | None
 
 
-BucketRow = tuple[int, "str | None", int, int, int, int, int]
-"""Start in microseconds, did, exited, errored, crashed, abnormal, unhandled."""
+BucketRow = tuple[int, "str | None", int]
+"""Start in microseconds, did, packed counts."""
+
+_BITS: Final = 64
+_COLUMN: Final = (1 << _BITS) - 1
+
+
+def packed(exited: int, errored: int, crashed: int, abnormal: int, unhandled: int) -> int:
+    """Return the five counts of a bucket in one number, so that one addition adds all of them."""
+    counts = exited
+    # Most are 0, and asking is cheaper than shifting.
+    if errored:
+        counts += errored << _BITS
+    if crashed:
+        counts += crashed << 2 * _BITS
+    if abnormal:
+        counts += abnormal << 3 * _BITS
+    if unhandled:
+        counts += unhandled << 4 * _BITS
+    return counts
+
+
+def unpacked(counts: int) -> tuple[int, int, int, int, int]:
+    """Return exited, errored, crashed, abnormal and unhandled of packed counts."""
+    return (
+        counts & _COLUMN,
+        counts >> _BITS & _COLUMN,
+        counts >> 2 * _BITS & _COLUMN,
+        counts >> 3 * _BITS & _COLUMN,
+        counts >> 4 * _BITS,
+    )
 
 
 class AggregatesFact(NamedTuple):

@@ -34,6 +34,8 @@ from crashfree.server.facts import (
     Facts,
     SessionFact,
     TallyKey,
+    packed,
+    unpacked,
 )
 
 MICRO: Final = 1_000_000
@@ -402,18 +404,20 @@ def _buckets(payload: object) -> tuple[Attributes, list[BucketRow]]:
         (
             round(bucket.started * MICRO),
             bucket.did,
-            bucket.exited,
-            bucket.errored,
-            bucket.crashed,
-            bucket.abnormal,
-            bucket.unhandled,
+            packed(
+                bucket.exited,
+                bucket.errored,
+                bucket.crashed,
+                bucket.abnormal,
+                bucket.unhandled,
+            ),
         )
         for bucket in read.buckets
     ]
 
 
 def _total(row: BucketRow) -> int:
-    return row[2] + row[3] + row[4] + row[5] + row[6]
+    return sum(unpacked(row[2]))
 
 
 _known_releases: dict[str, bool] = {}

@@ -62,6 +62,7 @@ _ON_A_THREAD: Final = 256 * 1024
 """From this body size on, decompressing and parsing would hold up the loop."""
 _DRAINED: Final = 256 * 1024
 _DRAIN_TIME: Final = 1.0
+_WATCHED_EVERY: Final = 0.25
 _TOO_MANY_AGGREGATES: Final = 2**31
 
 
@@ -105,7 +106,16 @@ class _Head(NamedTuple):
 class Intake:
     """The ingest paths of one server."""
 
-    __slots__ = ("_commit", "_context", "_in_work", "_projects", "_quotas", "_reset", "_troubles")
+    __slots__ = (
+        "_commit",
+        "_context",
+        "_in_work",
+        "_projects",
+        "_quotas",
+        "_reset",
+        "_troubles",
+        "_watch",
+    )
     _context: Context
     _projects: Projects
     _commit: GroupCommit
@@ -113,6 +123,7 @@ class Intake:
     _troubles: Troubles
     _in_work: int
     _reset: Callable[[Scope], None]
+    _watch: _Watch
 
     def __init__(
         self,
@@ -129,6 +140,7 @@ class Intake:
         self._troubles = troubles
         self._in_work = 0
         self._reset = reset
+        self._watch = _Watch()
 
     @property
     def quotas(self) -> Quotas:
@@ -148,7 +160,7 @@ class Intake:
         if method == "OPTIONS":
             await _answer(send, 200, (*_CORS, *_PREFLIGHT), b"")
             return
-        body = _Body(receive, self._context, scope["headers"])
+        body = _Body(receive, self._context, scope["headers"], self._watch)
         try:
             if method != "POST":
                 raise Refusal(
@@ -367,16 +379,20 @@ def _refused_envelope(error: EnvelopeError) -> Refusal:
 class _Body:
     """The body of one request, read within limits of size and time."""
 
-    __slots__ = ("_asked", "_complete", "_context", "_headers", "_receive", "charged")
+    __slots__ = ("_asked", "_complete", "_context", "_headers", "_receive", "_watch", "charged")
     _receive: Receive
     _context: Context
     _headers: Sequence[Header]
+    _watch: _Watch
     _asked: bool
     _complete: bool
     charged: int
 
-    def __init__(self, receive: Receive, context: Context, headers: Sequence[Header]) -> None:
+    def __init__(
+        self, receive: Receive, context: Context, headers: Sequence[Header], watch: _Watch
+    ) -> None:
         self._receive = receive
+        self._watch = watch
         self._context = context
         self._headers = headers
         self._asked = False
@@ -392,7 +408,7 @@ class _Body:
         if head.length is not None and head.length > limit:
             raise Refusal(413, f"too large: body of {head.length} bytes, limit {limit}")
         settings = self._context.settings
-        with _Deadline(settings.body_pause, settings.body_time) as deadline:
+        with _Deadline(self._watch, settings.body_pause, settings.body_time) as deadline:
             first = await self._next(deadline)
             if self._complete:
                 if len(first) > limit:
@@ -433,7 +449,7 @@ class _Body:
             return False  # asking for the body would tell the client to send it
         size = 0
         try:
-            with _Deadline(_DRAIN_TIME, _DRAIN_TIME) as deadline:
+            with _Deadline(self._watch, _DRAIN_TIME, _DRAIN_TIME) as deadline:
                 while not self._complete:
                     size += len(await self._next(deadline))
                     if size > _DRAINED:
@@ -450,50 +466,91 @@ class _Body:
                 return
 
 
-class _Deadline:
-    """Cancels the task that waits for a body for too long.
+class _Watch:
+    """Cancels the tasks that wait for a body for too long.
 
-    A plain timer, because `asyncio.wait_for` makes a task for every part of a body.
+    One timer for all of them: two timers a request are dear, and nobody minds a quarter of a
+    second.
     """
 
-    __slots__ = ("_loop", "_pause", "_task", "_timer", "_total", "expired")
-    _pause: float
-    _total: asyncio.TimerHandle
+    __slots__ = ("_loop", "_timer", "_waiting")
+    _loop: asyncio.AbstractEventLoop | None
     _timer: asyncio.TimerHandle | None
+    _waiting: set[_Deadline]
+
+    def __init__(self) -> None:
+        self._loop = None
+        self._timer = None
+        self._waiting = set()
+
+    def now(self) -> float:
+        """Return the time of the loop."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        return loop.time()
+
+    def add(self, deadline: _Deadline) -> None:
+        """Begin to watch a wait."""
+        self._waiting.add(deadline)
+        if self._timer is None and self._loop is not None:
+            self._timer = self._loop.call_later(_WATCHED_EVERY, self._look)
+
+    def remove(self, deadline: _Deadline) -> None:
+        """Stop watching a wait."""
+        self._waiting.discard(deadline)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self.now()
+        for deadline in self._waiting:
+            deadline.check(now)
+        if self._waiting and self._loop is not None:
+            self._timer = self._loop.call_later(_WATCHED_EVERY, self._look)
+
+
+class _Deadline:
+    """One wait for a body: a bound for every pause in it, and one for all of it."""
+
+    __slots__ = ("_end", "_pause", "_pause_end", "_task", "_watch", "expired")
+    _watch: _Watch
+    _task: asyncio.Task[Any] | None
+    _pause: float
+    _pause_end: float
+    _end: float
     expired: bool
 
-    def __init__(self, pause: float, total: float) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, watch: _Watch, pause: float, total: float) -> None:
+        now = watch.now()
+        self._watch = watch
         self._task = asyncio.current_task()
         self._pause = pause
-        self._timer = None
+        self._pause_end = now + pause
+        self._end = now + total
         self.expired = False
-        self._total = self._loop.call_later(total, self._expire)
 
     def __enter__(self) -> _Deadline:
+        self._watch.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._total.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._watch.remove(self)
 
     def touch(self) -> None:
         """Begin a new pause."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(self._pause, self._expire)
+        self._pause_end = self._watch.now() + self._pause
+
+    def check(self, now: float) -> None:
+        """Cancel the wait if it has taken too long."""
+        if now >= min(self._pause_end, self._end) and not self.expired and self._task is not None:
+            self.expired = True
+            self._task.cancel()
 
     def swallow(self) -> None:
         """Say that the cancellation was ours and has been dealt with."""
         uncancel = getattr(self._task, "uncancel", None)
         if uncancel is not None:
             uncancel()
-
-    def _expire(self) -> None:
-        if not self.expired and self._task is not None:
-            self.expired = True
-            self._task.cancel()
 
 
 def _head(headers: Sequence[Header]) -> _Head:

@@ -17,7 +17,7 @@ from crashfree._protocol.attributes import Attributes, parse_attributes
 from crashfree._protocol.fields import identity, instant
 from crashfree._protocol.limits import COUNT
 from crashfree._protocol.timestamps import parse_rfc3339
-from crashfree.server.facts import BucketRow, SessionFact
+from crashfree.server.facts import BucketRow, SessionFact, packed
 
 MICRO: Final = 1_000_000
 _MOST_KNOWN: Final = 2048
@@ -152,7 +152,10 @@ def buckets(payload: Any, window: Window) -> tuple[Attributes, list[BucketRow]] 
                 return None
             if did is not None:
                 did = identity(bucket, "did")
-            rows.append((started_us, did, exited, errored, crashed, abnormal, unhandled))
+            counts = exited
+            if errored or crashed or abnormal or unhandled:
+                counts = packed(exited, errored, crashed, abnormal, unhandled)
+            rows.append((started_us, did, counts))
     except (TypeError, AttributeError, KeyError):
         return None
     return parse_attributes(payload), rows

@@ -15,7 +15,14 @@ from typing import Any, Final, NamedTuple
 
 from crashfree.errors import InvalidRelease
 from crashfree.release import Release
-from crashfree.server.facts import AggregatesFact, EventFact, Facts, SessionFact, TallyKey
+from crashfree.server.facts import (
+    AggregatesFact,
+    EventFact,
+    Facts,
+    SessionFact,
+    TallyKey,
+    unpacked,
+)
 from crashfree.server.sessions import (
     COLUMNS,
     SessionRow,
@@ -78,8 +85,8 @@ class _Batch:
     stale: set[CountKey]
     unsealed: set[tuple[int, int]]
     """(project, day) whose durations have changed."""
-    aggregates: dict[tuple[int, int, int], dict[tuple[int, int], list[int]]]
-    """(project, release, environment) -> (start, user) -> counts."""
+    aggregates: dict[tuple[int, int, int], dict[tuple[int, int], int]]
+    """(project, release, environment) -> (start, user) -> packed counts."""
     tallies: dict[tuple[int, int, str, str, str], int]
     seen: dict[tuple[int, int, int], float]
 
@@ -321,35 +328,19 @@ class Recorder:
         environment = self.environment_id(db, fact.environment)
         self._environment_seen(batch, release, project, environment, facts.received)
         buckets = batch.aggregates.setdefault((project, release, environment), {})
-        hours: dict[int, list[int]] = {}
-        # The innermost loop of the server: plain indexes, no calls.
-        for row in fact.rows:
-            started_us, did = row[0], row[1]
+        hours: dict[int, int] = {}
+        # The innermost loop of the server.
+        for started_us, did, counts in fact.rows:
             user = 0 if did is None else self.user_id(db, did)
+            key = (started_us, user)
+            buckets[key] = buckets.get(key, 0) + counts
             hour = started_us // HOUR_US
-            sums = buckets.get((started_us, user))
-            if sums is None:
-                buckets[started_us, user] = list(row[2:])
-            else:
-                sums[0] += row[2]
-                sums[1] += row[3]
-                sums[2] += row[4]
-                sums[3] += row[5]
-                sums[4] += row[6]
-            sums = hours.get(hour)
-            if sums is None:
-                hours[hour] = list(row[2:])
-            else:
-                sums[0] += row[2]
-                sums[1] += row[3]
-                sums[2] += row[4]
-                sums[3] += row[5]
-                sums[4] += row[6]
+            hours[hour] = hours.get(hour, 0) + counts
             if user:
                 place = (project, hour, release, environment)
-                _flag(batch, place, user, bucket_flags(*row[2:]))
-        for hour, sums in hours.items():
-            _add(batch.counts, (project, hour, release, environment), sums)
+                _flag(batch, place, user, bucket_flags(*unpacked(counts)))
+        for hour, counts in hours.items():
+            _add(batch.counts, (project, hour, release, environment), unpacked(counts))
 
     def _event(
         self, db: sqlite3.Connection, batch: _Batch, facts: Facts, event: EventFact, day: int
@@ -428,9 +419,9 @@ class Recorder:
             db.executemany(
                 _adding("aggregates", "started_us", "user_id", ("exited", *COLUMNS[1:])),
                 [
-                    (project, started_us, release, environment, user, *sums)
+                    (project, started_us, release, environment, user, *unpacked(counts))
                     for (project, release, environment), buckets in batch.aggregates.items()
-                    for (started_us, user), sums in buckets.items()
+                    for (started_us, user), counts in buckets.items()
                 ],
             )
         if batch.counts:
@@ -465,7 +456,7 @@ class Recorder:
         days: dict[CountKey, list[int]] = {}
         for (project, hour, release, environment), sums in counts.items():
             key = (project, hour // 24, release, environment)
-            _add(days, key, list(sums))
+            _add(days, key, sums)
         for table, rows in (("counts_hour", counts), ("counts_day", days)):
             db.executemany(
                 _adding(table, "slot", None, COLUMNS),
@@ -549,10 +540,10 @@ def _read_session(
     )
 
 
-def _add(sums: dict[CountKey, list[int]], key: CountKey, columns: list[int]) -> None:
+def _add(sums: dict[CountKey, list[int]], key: CountKey, columns: Sequence[int]) -> None:
     found = sums.get(key)
     if found is None:
-        sums[key] = columns.copy()
+        sums[key] = list(columns)
         return
     for column, count in enumerate(columns):
         found[column] += count

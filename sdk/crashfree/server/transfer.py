@@ -24,6 +24,7 @@ from crashfree.server.facts import (
     EventFact,
     Facts,
     SessionFact,
+    packed,
 )
 from crashfree.server.store import Store
 
@@ -358,8 +359,7 @@ def _session_fact(line: Mapping[str, Any]) -> SessionFact:
 
 def _aggregates_fact(line: Mapping[str, Any]) -> AggregatesFact:
     started_us = round(parse_rfc3339(line["started"]) * _MICRO)
-    exited, errored, crashed, abnormal, unhandled = (int(line[name]) for name in _COLUMNS)
-    row = (started_us, line["user"], exited, errored, crashed, abnormal, unhandled)
+    row = (started_us, line["user"], packed(*(int(line[name]) for name in _COLUMNS)))
     return AggregatesFact(str(line["release"]), str(line["environment"]), (row,))
 
 

@@ -126,6 +126,10 @@ class _World:
         self.sent: list[tuple[float, str, str, dict[str, Any]]] = []
         self.counters = {"duplicate_init": 0, "missing_init": 0}
 
+    def _send(self, at: float, project: str, kind: str, data: dict[str, Any]) -> None:
+        # By the end of the history: its clock does not go back afterwards.
+        self.sent.append((min(at, _START + (self.days + 1) * _DAY), project, kind, data))
+
     def _place(self) -> tuple[float, str, str, str, str | None]:
         dice = self.dice
         return (
@@ -182,7 +186,7 @@ class _World:
                     **state,
                 )
                 update["timestamp"] = rfc3339(started + state["seq"])
-                self.sent.append((started + 10 + delay, project, "session", update))
+                self._send(started + 10 + delay, project, "session", update)
 
     @staticmethod
     def _outcome(
@@ -226,9 +230,7 @@ class _World:
                 )
         attrs = {"release": release, **({"environment": environment} if environment else {})}
         late = dice.random() * 4 * _DAY
-        self.sent.append(
-            (started + 70 + late, project, "sessions", {"attrs": attrs, "aggregates": [row]})
-        )
+        self._send(started + 70 + late, project, "sessions", {"attrs": attrs, "aggregates": [row]})
 
     def deliver(self, server: LocalServer, clock: FakeClock) -> None:
         """Send everything, in the order of arrival, several items an envelope."""

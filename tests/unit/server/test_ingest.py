@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support import vectors
 from tests.support.serving import envelope
 
 from crashfree._protocol.envelope import Envelope, decode_envelope
 from crashfree._protocol.timestamps import parse_rfc3339, rfc3339
 from crashfree.server import ingest
-from crashfree.server.facts import Facts
+from crashfree.server.facts import Facts, packed, unpacked
 from crashfree.server.ingest import Policy, Sender
 from crashfree.server.sessions import (
     ABNORM,
@@ -93,7 +95,10 @@ def test_each_time_is_judged_and_corrected(case: dict[str, Any]) -> None:
     )
     if given["item_type"] == "sessions":
         found = [
-            {"started": rfc3339(fact[0] / 1e6).replace(".000000", ""), "exited": fact[2]}
+            {
+                "started": rfc3339(fact[0] / 1e6).replace(".000000", ""),
+                "exited": unpacked(fact[2])[0],
+            }
             for fact in _rows(facts)
         ]
         assert found == expect["aggregates"]
@@ -166,7 +171,7 @@ def test_each_update_counts_what_upstream_counts(case: dict[str, Any]) -> None:
         in_error_set = any(metric["name"] == "s:sessions/error@none" for metric in metrics)
         assert (row.column != 0) == in_error_set
         return
-    totals = [sum(row[2:]) for row in _rows(facts)]
+    totals = [sum(unpacked(row[2])) for row in _rows(facts)]
     inits = [
         metric["value"] for metric in metrics if metric["tags"].get("session.status") == "init"
     ]
@@ -174,7 +179,7 @@ def test_each_update_counts_what_upstream_counts(case: dict[str, Any]) -> None:
     found = 0
     for row in _rows(facts):
         if row[1]:
-            found |= bucket_flags(*row[2:])
+            found |= bucket_flags(*unpacked(row[2]))
     assert found == flags
 
 
@@ -247,3 +252,11 @@ def test_the_status_of_the_future_is_kept_and_counts_as_an_error() -> None:
 def test_an_envelope_without_items_has_no_facts() -> None:
     facts = ingest.read(Envelope({}, ()), Sender(1, _NOON), Policy())
     assert facts == Facts(1, _NOON, None, None, (), (), (), (), {})
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 2**32 - 1)] * 5), min_size=1, max_size=8),
+)
+def test_packed_counts_add_up_column_by_column(counts: list[tuple[int, ...]]) -> None:
+    total = sum(packed(*each) for each in counts)
+    assert unpacked(total) == tuple(map(sum, zip(*counts, strict=True)))

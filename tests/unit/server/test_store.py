@@ -39,7 +39,7 @@ def _facts(number: int = 0, *, event: str | None = None, did: str | None = None)
     found = None
     if event is not None:
         found = EventFact(event, _NOW, "a", "", None, "error", "python", b"{}", {"message": event})
-    buckets = AggregatesFact("a", "", ((started_us, None, 1, 0, 0, 0, 0),))
+    buckets = AggregatesFact("a", "", ((started_us, None, 1),))
     return Facts(1, _NOW, event, found, (update,), (buckets,), (), (), {})
 
 
