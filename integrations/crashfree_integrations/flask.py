@@ -33,6 +33,7 @@ from crashfree_integrations.wsgi import WHOLE, Environ, StartResponse, serve
 OLDEST: Final = "2.3"
 MECHANISM: Final = "flask"
 
+_OLDEST_WERKZEUG: Final = "2.3"
 _SERVED: Final = "crashfree.flask"
 
 
@@ -50,7 +51,9 @@ class FlaskIntegration:
         serving = _Serving(kit)
         kit.wrap(application, "__call__", serving.wrapped)
         kit.wrap(application, "wsgi_app", serving.wrapped)
-        kit.wrap(flask.Response, "__call__", _telling_of_bodies)
+        # The class that Flask's own comes from: answers that stand for exceptions are of this one.
+        responses: Any = framework("werkzeug.wrappers", _OLDEST_WERKZEUG, distribution="werkzeug")
+        kit.wrap(responses.Response, "__call__", _telling_of_bodies)
         kit.wrap(application, "handle_user_exception", _telling_of_answers(kit))
 
         def failed(sender: object, *, exception: BaseException, **_: object) -> None:

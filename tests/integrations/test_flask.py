@@ -29,6 +29,8 @@ from crashfree_integrations.wsgi import WsgiMiddleware
 
 flask = pytest.importorskip("flask")
 
+import werkzeug.wrappers
+
 
 def program() -> Any:
     app = flask.Flask("contract")
@@ -126,6 +128,7 @@ class FlaskHarness:
         (flask.Flask, "wsgi_app"),
         (flask.Flask, "handle_user_exception"),
         (flask.Response, "__call__"),
+        (werkzeug.wrappers.Response, "__call__"),
     )
 
     def integrations(self) -> list[Integration]:
