@@ -25,7 +25,7 @@ FAILED = _Failed()
 
 def called(name: str, callback: Callable[..., R], *arguments: object) -> R | _Failed:
     """Return what a callback of the program returns; `FAILED` when it raises."""
-    token = log.inside.set(True)
+    outside = log.inside.set(True)
     try:
         return callback(*arguments)
     except Exception as error:  # noqa: BLE001 -- the program's code; whatever it raises stops here
@@ -35,4 +35,4 @@ def called(name: str, callback: Callable[..., R], *arguments: object) -> R | _Fa
         )
         return FAILED
     finally:
-        log.inside.reset(token)
+        log.inside.reset(outside)

@@ -133,7 +133,7 @@ class Pipeline:
         `scopes`: less specific first, the second one (isolation) lends its trace. `where`: the unit
         it happened in; the same exception object counts once in each.
         """
-        token = log.inside.set(True)
+        outside = log.inside.set(True)
         try:
             if self._filters.ignore_errors and ignored(error, self._filters.ignore_errors):
                 return _dropped(ids.event_id(), "event_processor", hint, ())
@@ -145,7 +145,7 @@ class Pipeline:
             draft = self._recorder.exception(error, scope, mechanism=mechanism, level=level)
             return self._run(draft, scope, hint, error, where)
         finally:
-            log.inside.reset(token)
+            log.inside.reset(outside)
 
     def message(
         self,
@@ -156,14 +156,14 @@ class Pipeline:
         scopes: tuple[Scope, ...] = (),
     ) -> Report:
         """Capture a message; it means nothing to the session."""
-        token = log.inside.set(True)
+        outside = log.inside.set(True)
         try:
             scope = _snapshot(scopes)
             if not self._storm.admits(("message", text_of(message)), self._clock.monotonic()):
                 return _dropped(ids.event_id(), "backpressure", hint, ())
             return self._run(self._recorder.message(message, level, scope), scope, hint, None, None)
         finally:
-            log.inside.reset(token)
+            log.inside.reset(outside)
 
     def event(
         self,
@@ -177,7 +177,7 @@ class Pipeline:
 
         An exception in `hint["exc_info"]` is told with it, unless the event tells of its own.
         """
-        token = log.inside.set(True)
+        outside = log.inside.set(True)
         try:
             given = foreign.mapping(event)
             if given is None:
@@ -196,7 +196,7 @@ class Pipeline:
             draft = self._recorder.event(given, scope, error, mechanism)
             return self._run(draft, scope, hint, error, where)
         finally:
-            log.inside.reset(token)
+            log.inside.reset(outside)
 
     # --- the order ----------------------------------------------------------------------------
 

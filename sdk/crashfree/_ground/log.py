@@ -9,7 +9,7 @@ Threads: any, signal handlers included (no lock of ours is taken). Source: wire.
 from __future__ import annotations
 
 import sys
-from contextvars import ContextVar
+import threading
 
 from crashfree._ground.clock import SYSTEM_CLOCK, Clock
 
@@ -17,8 +17,32 @@ LOGGER_NAME = "crashfree"
 _REPEAT_AFTER = 60.0
 _MAX_REMEMBERED = 256
 
-inside: ContextVar[bool] = ContextVar("crashfree_inside", default=False)
-"""True while crashfree's own code runs in this context; captures are ignored then."""
+class _Inside(threading.local):
+    """The recursion mark: a thread's own. Looks like a ContextVar and must not be one.
+
+    A capture may run in a finalizer, and the collector may run that finalizer in the middle of
+    somebody's `ContextVar.set`. Up to CPython 3.11 a second `set` in that moment frees the map that
+    the first one works on: the process dies of a segmentation fault. Nothing of ours runs
+    asynchronously while the mark stands, so a thread's mark says the same.
+    """
+
+    _marked = False
+
+    def get(self) -> bool:
+        return self._marked
+
+    def set(self, marked: bool) -> bool:
+        """Set the mark and return what `reset` wants."""
+        before = self._marked
+        self._marked = marked
+        return before
+
+    def reset(self, before: bool) -> None:
+        self._marked = before
+
+
+inside = _Inside()
+"""True while crashfree's own code runs in this thread; captures are ignored then."""
 
 _debugging = False
 _spoken: dict[str, float] = {}
