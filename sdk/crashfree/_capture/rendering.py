@@ -13,7 +13,7 @@ Source: wire.md section 7.
 
 from __future__ import annotations
 
-from array import array
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -32,7 +32,7 @@ UNPRINTABLE_EXCEPTION = "<unprintable exception>"
 _FIELDS = 100
 _EMPTY: dict[str, str] = {}
 _VIEWS: tuple[type, ...] = (type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items()))
-_CONTAINERS = frozenset((dict, list, tuple, set, frozenset, deque, array, *_VIEWS))
+_CONTAINERS = frozenset((dict, list, tuple, set, frozenset, deque, *_VIEWS))
 _BRACKETS: dict[type, tuple[str, str]] = {
     list: ("[", "]"),
     tuple: ("(", ")"),
@@ -194,10 +194,12 @@ def container(kind: type[Any]) -> type | None:
     """Return the builtin container that a class is or extends; None when it is none."""
     if is_container(kind):
         return kind
-    for base in (dict, tuple, list, set, frozenset, deque, array):
+    for base in (dict, tuple, list, set, frozenset, deque):
         if issubclass(kind, base):
             return base
-    return None
+    # Not imported for this: a program without the module has no arrays.
+    array = sys.modules.get("array")
+    return array.array if array is not None and issubclass(kind, array.array) else None
 
 
 def items(value: Any, limit: int) -> list[tuple[object, object]] | None:
