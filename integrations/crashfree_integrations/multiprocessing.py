@@ -10,7 +10,7 @@ whoever asks for the result; what it serves as units of work (`with crashfree.se
 itself. Where `init` is called by the target itself, its errors are seen by `crashfree.session()`
 and `capture_exception` only.
 
-Hooks: there is none. `BaseProcess._bootstrap`, which runs the child, is wrapped, since `run` belongs
+Hooks: there is none. `BaseProcess._bootstrap`, which runs the child, is wrapped, as `run` belongs
 to subclasses. Tested with Python 3.10 to 3.13, start methods fork, spawn and forkserver.
 """
 
