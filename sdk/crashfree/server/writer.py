@@ -1,4 +1,8 @@
-"""Group commit: what arrives in one turn of the event loop is written in one transaction.
+"""Group commit: what arrives together is written in one transaction.
+
+A commit waits until a few turns of the event loop have brought nothing new, which under no load is
+at once, and at most some milliseconds. Under load it then holds an envelope of every connection,
+and rows that several of them add to are written once.
 
 The writing itself runs on the loop's own thread. A thread of its own would have to ask for the
 interpreter lock after every statement and would get it when the loop waits, which it does not
@@ -16,6 +20,9 @@ from crashfree.server.engine import Busy, FactWriter
 from crashfree.server.facts import Facts
 
 _LARGEST_BATCH: Final = 256
+_QUIET_TURNS: Final = 3
+"""A request needs up to so many turns from its arrival to its facts."""
+_LONGEST_WAIT: Final = 0.005
 _RETRY: Final = 0.002
 _PATIENCE: Final = 5.0
 
@@ -27,12 +34,26 @@ class Overloaded(Exception):
 class GroupCommit:
     """Collects facts and writes them together."""
 
-    __slots__ = ("_busy_since", "_loop", "_pending", "_scheduled", "_store")
+    __slots__ = (
+        "_busy_since",
+        "_loop",
+        "_pending",
+        "_quiet",
+        "_scheduled",
+        "_seen",
+        "_store",
+        "_waiting_since",
+    )
     _store: FactWriter
     _pending: list[tuple[Facts, asyncio.Future[None]]]
     _scheduled: bool
     _busy_since: float | None
     _loop: asyncio.AbstractEventLoop | None
+    _seen: int
+    """How much was pending one turn ago."""
+    _quiet: int
+    """For how many turns nothing has come."""
+    _waiting_since: float
 
     def __init__(self, store: FactWriter) -> None:
         self._store = store
@@ -40,6 +61,9 @@ class GroupCommit:
         self._scheduled = False
         self._busy_since = None
         self._loop = None
+        self._seen = 0
+        self._quiet = 0
+        self._waiting_since = 0.0
 
     async def write(self, facts: Facts) -> None:
         """Return when the facts are written for good.
@@ -53,8 +77,28 @@ class GroupCommit:
         self._pending.append((facts, done))
         if not self._scheduled:
             self._scheduled = True
-            loop.call_soon(self._flush)
+            self._seen = self._quiet = 0
+            self._waiting_since = loop.time()
+            loop.call_soon(self._gather)
         await done
+
+    def _gather(self) -> None:
+        """Flush when nothing more is coming, else look again in the next turn."""
+        loop = self._loop
+        assert loop is not None
+        if len(self._pending) > self._seen:
+            self._seen = len(self._pending)
+            self._quiet = 0
+        else:
+            self._quiet += 1
+        if (
+            self._quiet >= _QUIET_TURNS
+            or self._seen >= _LARGEST_BATCH
+            or loop.time() - self._waiting_since >= _LONGEST_WAIT
+        ):
+            self._flush()
+        else:
+            loop.call_soon(self._gather)
 
     def _flush(self) -> None:
         loop = self._loop
@@ -71,7 +115,9 @@ class GroupCommit:
         self._busy_since = None
         self._done(batch, results)
         if self._pending:
-            loop.call_soon(self._flush)
+            self._seen = self._quiet = 0
+            self._waiting_since = loop.time()
+            loop.call_soon(self._gather)
         else:
             self._scheduled = False
 
