@@ -20,6 +20,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable
+from importlib import import_module
 from time import monotonic  # noqa: TID251 -- to be held against a limit by Celery's clock
 from typing import Any, Final
 
@@ -41,8 +42,8 @@ class CeleryIntegration:
 
     def install(self, kit: Kit) -> None:
         framework("celery", OLDEST)
-        from celery import exceptions, signals
-
+        signals: Any = import_module("celery.signals")
+        exceptions: Any = import_module("celery.exceptions")
         tasks = _Tasks(kit, exceptions.TaskPredicate)
         receivers: tuple[tuple[str, Callable[..., None]], ...] = (
             ("celeryd_init", tasks.serve),
@@ -171,7 +172,9 @@ class _Tasks:
     def _is_no_error(self, task: Any, error: BaseException) -> bool:
         if isinstance(error, self._predicate):
             return True
-        return isinstance(error, tuple(getattr(task, "throws", None) or ()))
+        throws: Any = getattr(task, "throws", None) or ()
+        expected: tuple[type[BaseException], ...] = tuple(throws)
+        return isinstance(error, expected)
 
     def _is_over_limit(self, task: Any, running: _Running) -> bool:
         limits: Any = task.request.timelimit or (None, None)

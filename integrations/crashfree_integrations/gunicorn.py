@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import Any, Final
 
@@ -42,10 +43,9 @@ class GunicornIntegration:
 
     def install(self, kit: Kit) -> None:
         framework("gunicorn", OLDEST)
-        from gunicorn.app.base import BaseApplication
-
-        require(BaseApplication, "wsgi")
-        kit.wrap(BaseApplication, "wsgi", _counted)
+        base: Any = import_module("gunicorn.app.base")
+        require(base.BaseApplication, "wsgi")
+        kit.wrap(base.BaseApplication, "wsgi", _counted)
 
     def uninstall(self) -> None:
         """Everything is undone by the kit."""
@@ -54,9 +54,9 @@ class GunicornIntegration:
 def _counted(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def wsgi(self: Any) -> Any:
-        application = original(self)
+        application: Any = original(self)
         speaks = _interface(self.cfg.worker_class)
-        if speaks == "wsgi" and callable(application):
+        if speaks == "wsgi":
             return WsgiMiddleware(application)
         if speaks == "asgi" and _is_asgi(application):
             return AsgiMiddleware(application)

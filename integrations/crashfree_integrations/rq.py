@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from typing import Any, Final
 
 from crashfree.integration import AnyUnit, Kit
@@ -37,9 +38,8 @@ class RqIntegration:
     mode: SessionMode | None = None
 
     def install(self, kit: Kit) -> None:
-        rq = framework("rq", OLDEST)
-        from rq import worker
-
+        rq: Any = framework("rq", OLDEST)
+        worker: Any = import_module("rq.worker")
         jobs = _Jobs(kit)
         for name, wrapper in (
             ("work", jobs.serving),
@@ -60,8 +60,9 @@ class RqIntegration:
 
 def _owners(worker: Any, name: str) -> list[Any]:
     """Return the worker classes that define `name` themselves."""
-    base = worker.BaseWorker
-    classes = [base, *(value for value in vars(worker).values() if isinstance(value, type))]
+    base: Any = worker.BaseWorker
+    members: dict[str, Any] = worker.__dict__
+    classes = [base, *(each for each in members.values() if type(each) is type)]
     owners = [
         owner for owner in dict.fromkeys(classes) if issubclass(owner, base) and name in vars(owner)
     ]

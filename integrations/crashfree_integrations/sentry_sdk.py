@@ -24,6 +24,12 @@ from crashfree.types import Mechanism, SessionMode
 from crashfree_integrations.framework import framework, require
 
 OLDEST: Final = "2.0"
+SWITCHES: Final = (
+    "_is_auto_session_tracking_enabled",
+    "is_auto_session_tracking_enabled",
+    "is_auto_session_tracking_enabled_scope",
+)
+"""What says whether sentry-sdk counts sessions; which of them there are depends on its version."""
 _ERRORS: Final = ("error", "fatal")
 
 
@@ -52,9 +58,12 @@ def _switch_off_sessions(kit: Kit, sessions: Any) -> None:
     def never(original: Callable[..., object]) -> Callable[..., bool]:
         return lambda *_: False
 
-    for name in ("_is_auto_session_tracking_enabled", "is_auto_session_tracking_enabled"):
-        if hasattr(sessions, name):
-            kit.wrap(sessions, name, never)
+    names = [name for name in SWITCHES if hasattr(sessions, name)]
+    if not names:
+        # Both would count: better refused than wrong.
+        require(sessions, SWITCHES[0])
+    for name in names:
+        kit.wrap(sessions, name, never)
 
 
 def _after_before_send(kit: Kit) -> Callable[[Callable[..., bool]], Callable[..., bool]]:
@@ -89,11 +98,10 @@ def _account(kit: Kit, event: Mapping[str, Any], hint: Mapping[str, Any]) -> Non
 
 
 def _mechanism(event: Mapping[str, Any]) -> Mechanism:
-    exception: Any = event.get("exception")
-    values: list[Any] = exception.get("values") or [] if isinstance(exception, Mapping) else []
-    handled = True
-    for value in values:
-        mechanism: Any = value.get("mechanism") if isinstance(value, Mapping) else None
-        if isinstance(mechanism, Mapping) and mechanism.get("handled") is False:
-            handled = False
+    values: Any = _entry(event.get("exception"), "values") or ()
+    handled = all(_entry(_entry(value, "mechanism"), "handled") is not False for value in values)
     return {"type": "sentry_sdk", "handled": handled}
+
+
+def _entry(holder: object, key: str) -> Any:
+    return cast("Mapping[str, Any]", holder).get(key) if isinstance(holder, Mapping) else None

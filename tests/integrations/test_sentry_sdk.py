@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import crashfree
+from crashfree.errors import IntegrationError
 from crashfree.testing import capture
-from crashfree_integrations.sentry_sdk import SentrySdkIntegration
+from crashfree_integrations.sentry_sdk import SWITCHES, SentrySdkIntegration
 from crashfree_integrations.wsgi import WsgiMiddleware
 
 sentry_sdk = pytest.importorskip("sentry_sdk")
@@ -116,16 +117,26 @@ def test_taken_out_again_everything_is_as_it_was(sent: list[Any]) -> None:
     from sentry_sdk import sessions
     from sentry_sdk.client import _Client
 
-    before = (
-        sessions._is_auto_session_tracking_enabled,
-        vars(_Client)["_should_sample_error"],
-    )
+    def state() -> list[Any]:
+        switches = [getattr(sessions, name) for name in SWITCHES if hasattr(sessions, name)]
+        return [*switches, vars(_Client)["_should_sample_error"]]
+
+    before = state()
+    assert len(before) >= 2
     with capture(integrations=[SentrySdkIntegration()]):
-        assert sessions._is_auto_session_tracking_enabled is not before[0]
-    assert (
-        sessions._is_auto_session_tracking_enabled,
-        vars(_Client)["_should_sample_error"],
-    ) == before
+        assert not any(now is then for now, then in zip(state(), before, strict=True))
+    assert all(now is then for now, then in zip(state(), before, strict=True))
     with capture() as seen:
         crashfree.capture_message("events go again")
     assert len(seen.events) == 1
+
+
+def test_a_version_whose_sessions_cannot_be_switched_off_is_refused(
+    sent: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would count."""
+    for name in SWITCHES:
+        monkeypatch.delattr(sentry_sdk.sessions, name, raising=False)
+    with pytest.raises(IntegrationError, match="_is_auto_session_tracking_enabled"):
+        with capture(integrations=[SentrySdkIntegration()]):
+            pass
