@@ -42,7 +42,9 @@ def _start(original: Callable[..., Any]) -> Callable[..., Any]:
     def start(thread: Any, *arguments: Any, **named: Any) -> Any:
         run = thread.run
 
-        def bound() -> None:
+        def bound(*_: object) -> None:
+            # Called with the thread by whoever takes `run` for a function of its class (another
+            # SDK's wrapper of `start` does), else with nothing.
             # Whoever looks at `run` later sees the thread's own again, and no scope is kept.
             vars(thread).pop("run", None)
             inside()

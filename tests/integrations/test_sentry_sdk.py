@@ -36,7 +36,7 @@ def sent() -> Iterator[list[Any]]:
     start()
     envelopes.append(start)
     yield envelopes
-    sentry_sdk.init()
+    sentry_sdk.init(default_integrations=False)
 
 
 def item_types(sent: list[Any]) -> list[str]:

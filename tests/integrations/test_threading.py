@@ -59,3 +59,24 @@ def test_taken_out_it_leaves_threads_as_they_were() -> None:
     with capture(integrations=[ThreadingIntegration()]):
         pass
     assert (threading.Thread.start, ThreadPoolExecutor.submit) == before
+
+
+def test_a_wrapper_of_somebody_else_may_hand_the_thread_to_run() -> None:
+    """As sentry-sdk's integration does: a thread must not die of meeting two of them."""
+    start = threading.Thread.start
+    ran: list[str | None] = []
+
+    def theirs(thread: threading.Thread) -> None:
+        inner = getattr(thread.run, "__func__", thread.run)
+        thread.run = lambda: inner(thread)  # type: ignore[method-assign]
+        start(thread)
+
+    threading.Thread.start = theirs  # type: ignore[method-assign]
+    try:
+        with capture(integrations=[ThreadingIntegration()]):
+            thread = threading.Thread(target=lambda: ran.append("ran"))
+            thread.start()
+            thread.join()
+    finally:
+        threading.Thread.start = start  # type: ignore[method-assign]
+    assert ran == ["ran"]
