@@ -46,7 +46,7 @@ def _start(original: Callable[..., Any]) -> Callable[..., Any]:
             # Called with the thread by whoever takes `run` for a function of its class (another
             # SDK's wrapper of `start` does), else with nothing.
             # Whoever looks at `run` later sees the thread's own again, and no scope is kept.
-            vars(thread).pop("run", None)
+            thread.__dict__.pop("run", None)  # pyright: ignore[reportUnknownMemberType]
             inside()
 
         if "run" not in vars(thread):
