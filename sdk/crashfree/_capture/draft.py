@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from types import FrameType
 
 from crashfree._capture import exceptions, foreign, plain, rendering, stacktrace, trim
@@ -25,7 +25,7 @@ from crashfree._capture.exceptions import GENERIC, TakenChain
 from crashfree._capture.inapp import InApp
 from crashfree._capture.meta import Notes, Path
 from crashfree._capture.normalize import Normalizer
-from crashfree._capture.repair import Repairer, event_id_of
+from crashfree._capture.repair import TAG_CHARACTERS, Repairer, event_id_of
 from crashfree._capture.scope import Scope, Trace
 from crashfree._capture.scrub import Scrubber
 from crashfree._capture.settings import CaptureSettings
@@ -40,9 +40,9 @@ from crashfree.types import Event, Level, Mechanism
 
 FIELDS = frozenset((*Event.__annotations__, "transaction_info"))
 """The keys of an event."""
-_TOUCHED = frozenset(
-    ("tags", "extra", "contexts", "user", "request", "level", "fingerprint", "_meta")
-)
+_NOTHING: Set[str] = frozenset()
+_OWN_CONTEXTS: Set[str] = frozenset(("runtime", "os", "device", "app"))
+_TOUCHED = frozenset(("tags", "extra", "contexts", "user", "request", "level", "fingerprint"))
 _NO_STACK = TakenStack([], 0)
 
 
@@ -222,7 +222,7 @@ class Draft:
     def finish(self) -> bytes:
         """Return the event as it is sent: built, scrubbed, of bounded size."""
         event = self.build()
-        self.scrub(event)
+        self.scrub(event, as_built=True)
         return self.encoded(event)
 
     def build(self) -> Event:
@@ -281,9 +281,42 @@ class Draft:
         """
         if event.get("event_id") != self.event_id or not event.keys() <= FIELDS:
             return self.repaired(event)
-        touched = {key: value for key, value in event.items() if key in _TOUCHED}
-        rest = {key: value for key, value in event.items() if key not in _TOUCHED}
-        return {**rest, **self.repaired(touched)}  # type: ignore[typeddict-item]
+        rest: dict[str, Any] = {}
+        touched: dict[str, Any] = {}
+        for key, value in event.items():
+            if key not in _TOUCHED:
+                rest[key] = value
+            elif (copy := self._quick_copy(key, value)) is not None:
+                rest[key] = copy
+            else:
+                touched[key] = value
+        if not touched:
+            return rest  # type: ignore[return-value]
+        if "_meta" in rest:
+            touched["_meta"] = rest.pop("_meta")
+        return {**self.repaired(touched), **rest}  # type: ignore[typeddict-item]
+
+    def _quick_copy(self, key: str, value: Any) -> Any:
+        """Return a copy of a part that is as it should be, which is nearly always; else None."""
+        if key == "level":
+            return value if type(value) is str and value in scopes_.LEVELS else None
+        if type(value) is not dict:
+            return None
+        entries = plain.members(value)  # pyright: ignore[reportUnknownArgumentType]
+        flat = self._normalizer.is_flat
+        if key == "contexts":
+            if not all(type(one) is dict and flat(one) for one in entries.values()):
+                return None
+            return {name: context.copy() for name, context in entries.items()}
+        if key == "request" or not flat(entries):
+            return None
+        texts: list[Any] = []
+        if key == "tags":
+            texts = list(entries.values())
+        elif key == "user":
+            texts = [entries.get("id", "-")]
+        fits = all(type(text) is str and 0 < len(text) <= TAG_CHARACTERS for text in texts)
+        return entries.copy() if fits else None
 
     def encoded(self, event: Event) -> bytes:
         """Return the JSON of `event`, of bounded size, whatever a callback put into it."""
@@ -294,10 +327,13 @@ class Draft:
             repaired = self.repaired({**event, "_meta": None})
             return trim.encoded(repaired)
 
-    def scrub(self, event: Event) -> None:
-        """Hide what is secret in `event`."""
+    def scrub(self, event: Event, *, as_built: bool = False) -> None:
+        """Hide what is secret in `event`; `as_built`: nobody had it in hand since `build`."""
         notes = Notes(event.get("_meta"))
-        self._recorder.scrubber.scrub(event, notes)
+        known: Set[str] = _NOTHING
+        if as_built:
+            known = _OWN_CONTEXTS - self.taken.get("contexts", {}).keys()
+        self._recorder.scrubber.scrub(event, notes, known)
         if notes.tree:
             event["_meta"] = notes.tree
 

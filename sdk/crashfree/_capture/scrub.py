@@ -15,7 +15,7 @@ Threads: any. Source: wire.md section 9.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 from crashfree._capture import plain
 from crashfree._capture.meta import FILTERED, Notes, Path
@@ -72,8 +72,11 @@ class Scrubber:
             known = self.judged[key] = self._judge(key)
         return known
 
-    def scrub(self, event: Event, notes: Notes) -> None:
-        """Hide what is secret in an event, in place, with a note at each place."""
+    def scrub(self, event: Event, notes: Notes, known: Set[str] = frozenset()) -> None:
+        """Hide what is secret in an event, in place, with a note at each place.
+
+        `known`: names of contexts that hold what we put there ourselves.
+        """
         walk = _Walk(self, notes)
         for key in ("extra", "tags", "request"):
             walk.mapping(plain.members(event.get(key)), (None, key))
@@ -84,7 +87,7 @@ class Scrubber:
         if address is not None:
             user["ip_address"] = address
         for name, context in plain.members(event.get("contexts")).items():
-            if name != "trace":
+            if name != "trace" and name not in known:
                 walk.mapping(plain.members(context), ((None, "contexts"), name))
         self._breadcrumbs(event, walk)
         self._stacks(event, walk)

@@ -240,7 +240,7 @@ class Pipeline:
             event = changed
         if scope.processors or self._processors:
             event = draft.repaired(event)
-        draft.scrub(event)
+        draft.scrub(event, as_built=not (scope.processors or self._processors))
         scrubber = self._recorder.settings.scrubber
         if scrubber is not None:
             scrubbed = _event_of(called("scrubber", scrubber, event))

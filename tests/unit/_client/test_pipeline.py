@@ -547,3 +547,36 @@ def test_events_of_one_isolation_scope_share_its_trace() -> None:
     assert one["contexts"]["trace"] == two["contexts"]["trace"]
     desk.scope = Scope()
     assert sent(desk.fail())["contexts"]["trace"] != one["contexts"]["trace"]
+
+
+def test_what_before_send_leaves_alone_stays_as_it_was() -> None:
+    desk = Desk(before_send=lambda event, hint: event)
+    desk.scope.set_tag("a", "b")
+    desk.scope.set_user({"id": "1"})
+    desk.scope.set_context("own", {"deep": {"x": [1, 2]}})
+    desk.scope.set_request({"url": "http://h/", "method": "GET"})
+    desk.scope.set_fingerprint(["f"])
+    given: Any = {"message": "m", "timestamp": 1_790_000_000.5, "level": "warning"}
+    own = desk.pipeline.event(given, scopes=(Scope(), desk.scope))
+    seen = sent(own)
+    plain = Desk()
+    plain.scope = desk.scope
+    other = sent(plain.pipeline.event(given, scopes=(Scope(), desk.scope)))
+    for one in (seen, other):
+        del one["event_id"]
+        del one["contexts"]["app"]
+    assert seen == other
+    assert seen["timestamp"] == 1_790_000_000.5
+
+
+def test_secrets_in_the_contexts_of_the_process_are_found_when_the_program_put_them_there() -> None:
+    desk = Desk()
+    desk.scope.set_context("device", {"token": "x"})
+    assert sent(desk.fail())["contexts"]["device"] == {"token": "[Filtered]"}
+
+    def processor(event: Any, hint: Any) -> Any:
+        event["contexts"]["os"]["password"] = "x"
+        return event
+
+    desk.scope.add_event_processor(processor)
+    assert sent(desk.fail(KeyError("y")))["contexts"]["os"]["password"] == "[Filtered]"
