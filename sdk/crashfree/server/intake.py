@@ -23,6 +23,7 @@ from crashfree._ground import json
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope, check, decode_envelope
 from crashfree._protocol.items import received_item
+from crashfree._protocol.limits import Limits
 from crashfree.errors import EnvelopeError
 from crashfree.server import auth, decompress, ingest
 from crashfree.server.context import Context
@@ -110,6 +111,7 @@ class Intake:
         "_commit",
         "_context",
         "_in_work",
+        "_limits",
         "_projects",
         "_quotas",
         "_reset",
@@ -124,6 +126,7 @@ class Intake:
     _in_work: int
     _reset: Callable[[Scope], None]
     _watch: _Watch
+    _limits: Limits
 
     def __init__(
         self,
@@ -141,6 +144,8 @@ class Intake:
         self._in_work = 0
         self._reset = reset
         self._watch = _Watch()
+        # Aggregates are counted when they are read; `check` would parse them once more for that.
+        self._limits = context.settings.limits._replace(aggregates=_TOO_MANY_AGGREGATES)
 
     @property
     def quotas(self) -> Quotas:
@@ -197,7 +202,7 @@ class Intake:
         if key is not None:
             self._admit(project_id, key)
         raw = await body.read(head, self._charge)
-        work = _Work(self._context, head.encoding, endpoint == "store")
+        work = _Work(self._context, self._limits, head.encoding, endpoint == "store")
         if (head.encoding is not None and len(raw) > _ON_A_THREAD // 8) or len(raw) > _ON_A_THREAD:
             envelope = await run_in_threadpool(work.envelope, raw)
         else:
@@ -329,14 +334,18 @@ class Intake:
 class _Work:
     """Decompressing and parsing, on whichever thread."""
 
-    __slots__ = ("_context", "_encoding", "_single_event", "decoded_size")
+    __slots__ = ("_context", "_encoding", "_limits", "_single_event", "decoded_size")
     _context: Context
+    _limits: Limits
     _encoding: str | None
     _single_event: bool
     decoded_size: int
 
-    def __init__(self, context: Context, encoding: str | None, single_event: bool) -> None:
+    def __init__(
+        self, context: Context, limits: Limits, encoding: str | None, single_event: bool
+    ) -> None:
         self._context = context
+        self._limits = limits
         self._encoding = encoding
         self._single_event = single_event
         self.decoded_size = 0
@@ -361,8 +370,7 @@ class _Work:
             if self._single_event:
                 return Envelope({}, (received_item("event", {}, plain),))
             envelope = decode_envelope(plain, limits=settings.limits)
-            # Aggregates are counted when they are read; here they would be parsed once more.
-            check(envelope, limits=settings.limits._replace(aggregates=_TOO_MANY_AGGREGATES))
+            check(envelope, limits=self._limits)
         except EnvelopeError as error:
             raise _refused_envelope(error) from None
         return envelope

@@ -85,8 +85,8 @@ class _Batch:
     stale: set[CountKey]
     unsealed: set[tuple[int, int]]
     """(project, day) whose durations have changed."""
-    aggregates: dict[tuple[int, int, int], dict[tuple[int, int], int]]
-    """(project, release, environment) -> (start, user) -> packed counts."""
+    aggregates: dict[tuple[int, int, int], tuple[dict[int, int], dict[tuple[int, int], int]]]
+    """(project, release, environment) -> packed counts by start, and by start and user."""
     tallies: dict[tuple[int, int, str, str, str], int]
     seen: dict[tuple[int, int, int], float]
 
@@ -327,20 +327,17 @@ class Recorder:
         release = self.release_id(db, fact.release, project, facts.received)
         environment = self.environment_id(db, fact.environment)
         self._environment_seen(batch, release, project, environment, facts.received)
-        buckets = batch.aggregates.setdefault((project, release, environment), {})
-        hours: dict[int, int] = {}
+        nobodys, users = batch.aggregates.setdefault((project, release, environment), ({}, {}))
         # The innermost loop of the server.
         for started_us, did, counts in fact.rows:
-            user = 0 if did is None else self.user_id(db, did)
+            if did is None:
+                nobodys[started_us] = nobodys.get(started_us, 0) + counts
+                continue
+            user = self.user_id(db, did)
             key = (started_us, user)
-            buckets[key] = buckets.get(key, 0) + counts
-            hour = started_us // HOUR_US
-            hours[hour] = hours.get(hour, 0) + counts
-            if user:
-                place = (project, hour, release, environment)
-                _flag(batch, place, user, bucket_flags(*unpacked(counts)))
-        for hour, counts in hours.items():
-            _add(batch.counts, (project, hour, release, environment), unpacked(counts))
+            users[key] = users.get(key, 0) + counts
+            place = (project, started_us // HOUR_US, release, environment)
+            _flag(batch, place, user, bucket_flags(*unpacked(counts)))
 
     def _event(
         self, db: sqlite3.Connection, batch: _Batch, facts: Facts, event: EventFact, day: int
@@ -416,14 +413,7 @@ class Recorder:
                 ],
             )
         if batch.aggregates:
-            db.executemany(
-                _adding("aggregates", "started_us", "user_id", ("exited", *COLUMNS[1:])),
-                [
-                    (project, started_us, release, environment, user, *unpacked(counts))
-                    for (project, release, environment), buckets in batch.aggregates.items()
-                    for (started_us, user), counts in buckets.items()
-                ],
-            )
+            self._flush_aggregates(db, batch)
         if batch.counts:
             self._flush_counts(db, batch.counts)
         if batch.flags:
@@ -450,6 +440,25 @@ class Recorder:
                 " DO UPDATE SET quantity = quantity + excluded.quantity",
                 [(*key, quantity) for key, quantity in batch.tallies.items()],
             )
+
+    @staticmethod
+    def _flush_aggregates(db: sqlite3.Connection, batch: _Batch) -> None:
+        rows: list[tuple[int, ...]] = []
+        for (project, release, environment), (nobodys, users) in batch.aggregates.items():
+            hours: dict[int, int] = {}
+            for started_us, counts in nobodys.items():
+                hour = started_us // HOUR_US
+                hours[hour] = hours.get(hour, 0) + counts
+                rows.append((project, started_us, release, environment, 0, *unpacked(counts)))
+            for (started_us, user), counts in users.items():
+                hour = started_us // HOUR_US
+                hours[hour] = hours.get(hour, 0) + counts
+                rows.append((project, started_us, release, environment, user, *unpacked(counts)))
+            for hour, counts in hours.items():
+                _add(batch.counts, (project, hour, release, environment), unpacked(counts))
+        db.executemany(
+            _adding("aggregates", "started_us", "user_id", ("exited", *COLUMNS[1:])), rows
+        )
 
     @staticmethod
     def _flush_counts(db: sqlite3.Connection, counts: Mapping[CountKey, Sequence[int]]) -> None:
