@@ -22,6 +22,7 @@ from crashfree.types import ExceptionValue, Mechanism
 
 MAX_EXCEPTIONS = 50
 _COUNTED = 10_000
+_NAME_CHARACTERS = 256
 _MAX_NOTES = 20
 
 # By their own descriptors: a subclass may have overridden the attribute.
@@ -217,7 +218,7 @@ def _value(
 ) -> ExceptionValue:
     module = foreign.module_name(taken.kind)
     value: ExceptionValue = {
-        "type": foreign.type_name(taken.kind),
+        "type": foreign.type_name(taken.kind)[:_NAME_CHARACTERS],
         "value": taken.message,
         "module": None if module in (None, "builtins") else module,
         "mechanism": mechanism,  # type: ignore[typeddict-item]

@@ -34,6 +34,7 @@ from crashfree.types import JSON, Event, Level
 TAG_CHARACTERS = 200
 USER_CHARACTERS = 128
 EMAIL_CHARACTERS = 75
+TYPE_CHARACTERS = 256
 LOGGER_CHARACTERS = 64
 TRANSACTION_CHARACTERS = 200
 MAX_EXCEPTIONS = 50
@@ -50,6 +51,8 @@ _LEVELS: dict[str, Level] = {
     "notset": "debug",
     "trace": "debug",
 }
+_LAST_MOMENT = 253_402_300_800.0
+"""The end of the year 9999; what comes after it no calendar holds."""
 _EXACT = 1 << 53
 _TAG_KEY = frozenset("_.:-")
 _DROPPED_TAGS = frozenset(("release", "environment"))
@@ -254,7 +257,7 @@ class Repairer:
             if entry is None:
                 continue
             if key == "timestamp":
-                result[key] = entry if type(entry) is float else self._instant(entry)
+                result[key] = self._instant(entry)
             elif key in _CRUMB_TEXTS:
                 text = entry if type(entry) is str else rendering.text_of(entry)
                 result[key] = self._normalizer.text(text, (path, key)) if len(text) > 100 else text
@@ -302,12 +305,18 @@ class Repairer:
 
     def _exception_value(self, value: object, path: Path) -> JSON:
         entries = foreign.mapping(value)
-        if entries is None or (entries.get("type") is None and entries.get("value") is None):
+        if entries is None:
             return None
         result: dict[str, JSON] = {}
-        for key in ("type", "value", "module"):
+        if entries.get("value") is not None:
+            text = rendering.text_of(entries["value"])
+            result["value"] = self._normalizer.text(text, (path, "value"))
+        for key in ("type", "module"):
             if entries.get(key) is not None:
-                result[key] = self._normalizer.text(rendering.text_of(entries[key]), (path, key))
+                result[key] = one_line(entries[key], TYPE_CHARACTERS)
+        if not result.get("type") and not result.get("value"):
+            # Neither of them: servers drop it, and complain.
+            return None
         if "module" in entries and entries["module"] is None:
             result["module"] = None
         mechanism = foreign.mapping(entries.get("mechanism"))
@@ -530,7 +539,7 @@ def _plain_crumb(crumb: dict[Any, Any], short: int) -> dict[str, JSON] | None:
                 ):
                     return None
             elif kind is float:
-                if key != "timestamp" or entry - entry != 0.0:
+                if key != "timestamp" or not 0.0 <= entry < _LAST_MOMENT:
                     return None
             elif kind is dict and key == "data":
                 data = entry.copy()

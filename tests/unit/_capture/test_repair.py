@@ -68,6 +68,8 @@ def repaired(event: Any, *, personal: bool = False) -> dict[str, Any]:
         ({"breadcrumbs": [{"message": "m", "level": "warn", "own": 1}, 5]},
          {"breadcrumbs": {"values": [{"message": "m", "level": "warning", "data": {"own": 1}}]}}),
         ({"breadcrumbs": {"values": []}}, {}),
+        ({"breadcrumbs": [{"timestamp": 5e16}]}, {"breadcrumbs": {"values": [{"timestamp": NOW}]}}),
+        ({"exception": {"type": ""}}, {}),
         ({"exception": {"type": "E", "value": 5}},
          {"exception": {"values": [{"type": "E", "value": "5"}]}}),
         ({"exception": [{"type": "E", "stacktrace": {"frames": []}}, {"module": "m"}]},
