@@ -64,7 +64,9 @@ class Parts(NamedTuple):
 
     options: Options
     worker: Worker
-    discards: Discards
+    discards: tuple[Discards, ...]
+    """One for each destination: each server is told what it missed. At least one."""
+    https: tuple[HttpTransport, ...]
     transport: Transport
     consent: Consent | None
     spools: tuple[Spool, ...]
@@ -86,11 +88,13 @@ def assemble(
 ) -> Parts:
     """Make every part that `options` ask for. Raises ConfigurationError (a proxy that is none)."""
     worker = Worker(clock=clock)
-    discards = Discards(options.on_drop, later=worker.submit)
+    discards = tuple(Discards(options.on_drop, later=worker.submit) for _ in options.dsn or (None,))
+    https: tuple[HttpTransport, ...] = ()
     spools: tuple[Spool, ...] = ()
     if transports is None:
         spools = _spools(options, clock, environ, discards)
-        transports = _http_transports(options, clock, environ, worker, discards, spools)
+        https = _http_transports(options, clock, environ, worker, discards, spools)
+        transports = https
     if options.spotlight is not None:
         from crashfree._delivery.spotlight import SpotlightTransport
 
@@ -114,6 +118,7 @@ def assemble(
         options=options,
         worker=worker,
         discards=discards,
+        https=https,
         transport=transport,
         consent=consent,
         spools=spools,
@@ -129,15 +134,15 @@ def assemble(
 
 
 def _spools(
-    options: Options, clock: Clock, environ: Mapping[str, str], discards: Discards
+    options: Options, clock: Clock, environ: Mapping[str, str], discards: tuple[Discards, ...]
 ) -> tuple[Spool, ...]:
     directory = options.spool_dir or default_directory(environ)
     if not options.spool or directory is None:
         return ()
     limits = SpoolLimits(options.spool_max_items, options.spool_max_bytes, options.spool_max_age)
     return tuple(
-        Spool(directory, dsn=dsn, clock=clock, on_evicted=discards.record, limits=limits)
-        for dsn in options.dsn
+        Spool(directory, dsn=dsn, clock=clock, on_evicted=losses.record, limits=limits)
+        for dsn, losses in zip(options.dsn, discards, strict=False)
     )
 
 
@@ -165,9 +170,9 @@ def _http_transports(
     clock: Clock,
     environ: Mapping[str, str],
     worker: Worker,
-    discards: Discards,
+    discards: tuple[Discards, ...],
     spools: tuple[Spool, ...],
-) -> tuple[Transport, ...]:
+) -> tuple[HttpTransport, ...]:
     settings = http.resolve_settings(
         environ,
         http_proxy=options.http_proxy,
@@ -180,12 +185,12 @@ def _http_transports(
         socket_options=options.socket_options,
     )
 
-    def transport(dsn: Dsn, spool: Spool | None) -> Transport:
+    def transport(dsn: Dsn, losses: Discards, spool: Spool | None) -> HttpTransport:
         return HttpTransport(
             dsn,
             worker=worker,
             clock=clock,
-            discards=discards,
+            discards=losses,
             spool=spool,
             http=settings,
             queue=QueueLimits(max_items=options.queue_size),
@@ -194,7 +199,8 @@ def _http_transports(
         )
 
     return tuple(
-        transport(dsn, spools[number] if spools else None) for number, dsn in enumerate(options.dsn)
+        transport(dsn, losses, spools[number] if spools else None)
+        for number, (dsn, losses) in enumerate(zip(options.dsn, discards, strict=False))
     )
 
 

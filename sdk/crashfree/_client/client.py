@@ -27,6 +27,8 @@ from crashfree._sessions.ending import Ending
 from crashfree._sessions.requests import RequestSession
 from crashfree.types import (
     Breadcrumb,
+    DataCategory,
+    DiscardReason,
     Event,
     EventProcessor,
     Hint,
@@ -137,7 +139,7 @@ class Client:
     @property
     def discards(self) -> Discards:
         """The counts of what was dropped."""
-        return self._parts.discards
+        return self._parts.discards[0]
 
     @property
     def sessions(self) -> Sessions:
@@ -160,9 +162,8 @@ class Client:
     def begin(self) -> None:
         """Look after what earlier runs left and, in application mode, begin a session."""
         parts = self._parts
-        if parts.autopsy is not None and self._application_mode:
-            parts.worker.submit(self._adopt)
         if self._application_mode:
+            parts.worker.submit(self._look_back)
             parts.sessions.application.begin()
 
     def serves_units(self) -> None:
@@ -187,7 +188,7 @@ class Client:
         parts = self._parts
         if parts.sessions.aggregator is None or self.closed:
             return
-        parts.worker.submit(self._adopt)
+        parts.worker.submit(self._look_back)
         parts.worker.every(parts.options.session_flush_interval, self._tick)
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -256,7 +257,8 @@ class Client:
         self._on_the_way = deque()
         parts = self._parts
         parts.worker.forget()
-        parts.discards.forget()
+        for losses in parts.discards:
+            losses.forget()
         if isinstance(parts.transport, ForkAware):
             parts.transport.forget()
         parts.sessions.forget()
@@ -269,7 +271,7 @@ class Client:
         if isinstance(parts.transport, Reporting):
             found = parts.transport.stats()
         else:
-            found = NO_STATISTICS._replace(dropped=parts.discards.totals())
+            found = NO_STATISTICS._replace(dropped=parts.discards[0].totals())
         process = parts.sessions.application.stats()
         aggregator = parts.sessions.aggregator
         if aggregator is None:
@@ -452,7 +454,7 @@ class Client:
 
     def witness(self, error: Exception, place: str) -> None:
         """Count an error of our own that stopped at a boundary."""
-        self._parts.discards.record("internal_sdk_error", "default")
+        self._lost("internal_sdk_error", "default", 1)
 
     def _submit(
         self, report: Report, scopes: tuple[Scope, ...], unit: Running | None
@@ -460,7 +462,7 @@ class Client:
         parts = self._parts
         update = self._account(report, unit)
         for discard, quantity in report.discards:
-            parts.discards.record(discard.reason, discard.category, quantity)
+            self._lost(discard.reason, discard.category, quantity)
         if report.item is None or not self.sends_events:
             if update is not None:
                 self._emit(update)
@@ -474,6 +476,11 @@ class Client:
         for scope in scopes[1:2]:
             scope.last_event_id = report.event_id
         return report.event_id
+
+    def _lost(self, reason: DiscardReason, category: DataCategory, quantity: int) -> None:
+        # It would have gone to each destination, and `on_drop` is told once.
+        for number, losses in enumerate(self._parts.discards):
+            losses.record(reason, category, quantity, tell=number == 0)
 
     def _account(self, report: Report, unit: Running | None) -> SessionUpdate | None:
         if report.verdict == "none":
@@ -533,6 +540,11 @@ class Client:
             aggregator.settle(batch)
         else:
             aggregator.give_back(batch)
+
+    def _look_back(self) -> None:
+        self._adopt()
+        for transport in self._parts.https:
+            transport.resume()
 
     def _tick(self) -> None:
         self._send_aggregates()

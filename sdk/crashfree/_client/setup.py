@@ -6,6 +6,7 @@ Threads: any; hooks and signals want the main thread and are left out elsewhere.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from crashfree._client import current, guard, hooks, lifecycle
@@ -178,6 +179,12 @@ def _named(environ: Mapping[str, str]) -> list[str]:
 
 def _explain(client: Client) -> None:
     options = client.options
+    if "uwsgi" in sys.modules:
+        from crashfree._delivery import uwsgi
+
+        complaint = uwsgi.complaint(sys.modules)
+        if complaint is not None:
+            log.warning(complaint)
     # `release=""` says it on purpose.
     wanted = options.release_source != "argument" and options.auto_session_tracking
     if options.release is None and options.dsn and wanted and not _process.said_no_release:

@@ -49,8 +49,18 @@ class Discards:
         """Call `on_first` at each loss, so that a report is sent although nothing else is."""
         self._on_first = on_first
 
-    def record(self, reason: DiscardReason, category: DataCategory, quantity: int = 1) -> None:
-        """Count a loss of `quantity`; a quantity of 0 or less is nothing."""
+    def record(
+        self,
+        reason: DiscardReason,
+        category: DataCategory,
+        quantity: int = 1,
+        *,
+        tell: bool = True,
+    ) -> None:
+        """Count a loss of `quantity`; a quantity of 0 or less is nothing.
+
+        `tell=False` leaves `on_drop` out: it was told by the counts of another destination.
+        """
         if quantity <= 0:
             return
         key = (reason, category)
@@ -60,7 +70,7 @@ class Discards:
             log.debug(f"dropped {quantity} {category}: {reason}")
         if self._on_first is not None:
             self._on_first()
-        if self._on_drop is not None:
+        if self._on_drop is not None and tell:
             self._untold.append((reason, category, quantity))
             if self._later is None or not self._later(self.tell):
                 self.tell()
