@@ -163,7 +163,7 @@ JUNK = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), JUNK))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_whatever_a_program_makes_the_official_normaliser_has_nothing_to_complain(
     event: dict[str, Any],
 ) -> None:
