@@ -14,7 +14,6 @@ Threads: handlers run on any thread of the pool. Source: releases.md sections 4.
 
 from __future__ import annotations
 
-import json as plain_json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import urlencode
@@ -279,8 +278,3 @@ def link(call: Call, cursor: Cursor, *, more: bool) -> str:
         flag = "true" if results else "false"
         parts.append(f'<{url}>; rel="{name}"; results="{flag}"; cursor="{text}"')
     return ", ".join(parts)
-
-
-def json_text(value: object) -> str:
-    """Return a value as JSON text that people can read."""
-    return plain_json.JSONEncoder(indent=2, ensure_ascii=False).encode(value)

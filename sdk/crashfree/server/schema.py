@@ -15,9 +15,6 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-NO_ENVIRONMENT: Final = 1
-NOBODY: Final = 0
-
 _CATALOG: Final = """
 CREATE TABLE projects (
     id INTEGER PRIMARY KEY,

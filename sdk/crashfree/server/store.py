@@ -17,7 +17,7 @@ import json as plain_json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -396,11 +396,3 @@ def _size(path: str) -> int:
         return os.path.getsize(path)
     except OSError:
         return 0
-
-
-def rows_of(db: sqlite3.Connection, sql: str, *values: Any) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a query as plain dicts."""
-    cursor = db.execute(sql, values)
-    names = [column[0] for column in cursor.description]
-    for row in cursor:
-        yield dict(zip(names, row, strict=True))

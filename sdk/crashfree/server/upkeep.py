@@ -13,6 +13,7 @@ import threading
 from typing import Final
 
 from crashfree._ground.clock import Clock
+from crashfree.server import catalog_hooks
 from crashfree.server.context import Settings
 from crashfree.server.engine import Busy
 from crashfree.server.release_health import refresh_stages
@@ -84,11 +85,9 @@ class Upkeep:
                 refresh_stages(db, now=now)
             self._store.seal_durations(before_day=int(now // _DAY))
             forget_keys(self._store, before=now - KEYS_KEPT_DAYS * _DAY)
-            prune(
-                self._store,
-                before=now - self._settings.retention_days * _DAY,
-                max_events=self._settings.max_events,
-            )
+            oldest = now - self._settings.retention_days * _DAY
+            prune(self._store, before=oldest, max_events=self._settings.max_events)
+            catalog_hooks.tidy(self._store, now=now, before=oldest)
 
 
 def forget_keys(store: Store, *, before: float) -> int:
