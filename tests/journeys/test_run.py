@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,6 +107,110 @@ if __name__ == "__main__":
     code, _, err = ended(launch(stub, tmp_path, source))
     assert code == 0, err
     assert statuses(stub) == ["exited"], "one session: the program's"
+    [event] = stub.items("event")
+    assert event["exception"]["values"][-1]["value"] == "in a child"
+
+
+def run(
+    stub: Stub, folder: Path, *command: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command under `crashfree run`, in `folder`, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "crashfree", "run", "--dsn", stub.dsn, "--release", "plain@1.0.0",
+         "--spool-dir", str(folder / "spool"), "--", *command],
+        cwd=folder, env=environment(variables), capture_output=True, text=True, timeout=100,
+        check=False,
+    )  # fmt: skip
+
+
+def test_a_module_is_run_as_it_is_without_the_launcher(stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__main__.py").write_text(
+        "import sys; print(__name__, sys.argv[1:]); 1/0"
+    )
+    done = run(stub, tmp_path, sys.executable, "-m", "package", "--flag", "-x")
+    assert done.returncode == 1
+    assert done.stdout == "__main__ ['--flag', '-x']\n"
+    assert statuses(stub) == ["crashed"]
+
+
+def test_a_console_script_is_found_on_the_path(stub: Stub, tmp_path: Path) -> None:
+    script = tmp_path / "bin" / "tool"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nimport sys\nprint('tool')\nsys.exit(3)\n")
+    script.chmod(0o755)
+    path = os.pathsep.join([str(script.parent), os.environ["PATH"]])
+    done = run(stub, tmp_path, "tool", PATH=path)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "tool\n", "")
+    assert statuses(stub) == ["exited"]
+
+
+def test_a_program_behind_another_one_is_reached(stub: Stub, tmp_path: Path) -> None:
+    """A shell, `env`, `uv run`: whatever ends in a Python interpreter."""
+    (tmp_path / "program.py").write_text("1/0")
+    done = run(stub, tmp_path, "sh", "-c", f"{sys.executable} program.py")
+    assert done.returncode == 1
+    assert statuses(stub) == ["crashed"]
+
+
+def test_uv_run(stub: Stub, tmp_path: Path) -> None:
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    if uv is None:
+        pytest.skip("uv is not installed")
+    (tmp_path / "program.py").write_text("import sys; print(sys.prefix); 1/0")
+    done = run(
+        stub, tmp_path, uv, "run", "--no-project", "--offline", "--python", sys.executable,
+        "program.py", UV_CACHE_DIR=str(tmp_path / "cache"), VIRTUAL_ENV=sys.prefix,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.strip() == sys.prefix
+    assert "ZeroDivisionError" in done.stderr
+    assert statuses(stub) == ["crashed"]
+
+
+def test_an_environment_without_crashfree_runs_its_program_in_silence(
+    stub: Stub, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    python = str(tmp_path / "bare" / "bin" / "python")
+    done = run(stub, tmp_path, python, "-c", "print('bare')", PYTHONPATH="")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "bare\n", "")
+    assert stub.requests == []
+    done = run(stub, tmp_path, python, "-c", "1", CRASHFREE_DEBUG="1")
+    assert "not started: ModuleNotFoundError" in done.stderr
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.9"])
+def test_older_interpreters_among_the_children_are_left_alone(
+    stub: Stub, tmp_path: Path, version: str
+) -> None:
+    found = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
+    python = str(found[0]) if found else shutil.which(f"python{version}")
+    if python is None:
+        pytest.skip(f"Python {version} is not installed")
+    done = run(stub, tmp_path, python, "-c", "print('old')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "old\n", "")
+    assert stub.requests == []
+
+
+def test_an_error_in_the_other_sitecustomize_is_told_as_python_tells_it(
+    stub: Stub, tmp_path: Path
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("import no_such_module_of_theirs\n")
+    done = run(stub, tmp_path, sys.executable, "-c", "print(1)", PYTHONPATH=str(tmp_path / "site"))
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    assert "no_such_module_of_theirs" in done.stderr
+    assert statuses(stub) == ["exited"]
+
+
+@pytest.mark.parametrize("flag", ["-I", "-E", "-S"])
+def test_interpreters_that_ignore_the_environment_run_alone(
+    stub: Stub, tmp_path: Path, flag: str
+) -> None:
+    done = run(stub, tmp_path, sys.executable, flag, "-c", "print(1)")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+    assert stub.requests == []
 
 
 def test_a_supervisor_tells_at_once_what_killed_the_program(stub: Stub, tmp_path: Path) -> None:

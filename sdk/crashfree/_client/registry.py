@@ -28,6 +28,8 @@ F = TypeVar("F", bound=Callable[..., object])
 GROUP = "crashfree."
 BY_NAME = "crashfree.integrations"
 BY_MODULE = "crashfree.auto"
+_MISFITS = (IntegrationError, ImportError, AttributeError, TypeError)
+"""How it shows that a framework is not what its integration expects."""
 
 
 @runtime_checkable
@@ -247,7 +249,7 @@ class Registry:
         """Install what an automatic entry point stands for; a failure is remembered, not raised."""
         try:
             self._install(_load(point), required=False)
-        except IntegrationError as error:
+        except _MISFITS as error:
             self._problems[point.name] = str(error)
             log.debug(f"integration for {point.name} is left out: {error}")
 

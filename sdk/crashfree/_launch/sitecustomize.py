@@ -5,23 +5,27 @@ every process, children included. One that the installation has itself is loaded
 one were not here. Whatever goes wrong here is said in debug mode and never stops the program.
 
 Not seen by interpreters that ignore the environment (`python -I`, `-E`) or run without site (`-S`).
+Interpreters older than crashfree supports read this file too, as children of the program: it is
+written in the Python that all of them have in common, and leaves them alone.
 """
 
-from __future__ import annotations
+# pyright: reportTypeCommentUsage=false
 
 import os
 import sys
 
 
-def _load_the_other(own_folder: str) -> None:
+def _load_the_other(own_folder):
+    # type: (str) -> None
     """Import the `sitecustomize` that would have been found without this one."""
     this = sys.modules.pop("sitecustomize", None)
     places = [place for place in sys.path if os.path.abspath(place or ".") != own_folder]
     hidden, sys.path[:] = list(sys.path), places
     try:
         __import__("sitecustomize")
-    except ModuleNotFoundError as error:
-        if error.name != "sitecustomize":
+    except ImportError as error:
+        # Without a name (Python 2) it cannot be told from one that the other one has met.
+        if getattr(error, "name", "sitecustomize") != "sitecustomize":
             raise
         if this is not None:
             sys.modules["sitecustomize"] = this
@@ -30,34 +34,40 @@ def _load_the_other(own_folder: str) -> None:
         sys.path[:] = [place for place in hidden if os.path.abspath(place or ".") != own_folder]
 
 
-def _kind_of_process() -> str:
+def _kind_of_process():
+    # type: () -> str
     """Return what runs here: `program`, a `worker` or a `helper` of multiprocessing."""
     for word in getattr(sys, "orig_argv", ()):
-        if "multiprocessing.resource_tracker" in word or "multiprocessing.forkserver" in word:
-            return "helper"
-        if "multiprocessing.spawn" in word:
-            return "worker"
+        # billiard is Celery's multiprocessing.
+        for package in ("multiprocessing", "billiard"):
+            for helper in ("resource_tracker", "semaphore_tracker", "forkserver"):
+                if package + "." + helper in word:
+                    return "helper"
+            if package + ".spawn" in word:
+                return "worker"
     return "program"
 
 
-def _start() -> None:
+def _start():
+    # type: () -> None
     """Call `crashfree.init`; options come from the environment."""
     try:
-        import crashfree  # noqa: PLC0415
-
         kind = _kind_of_process()
         if kind == "helper":
             return
+        import crashfree  # noqa: PLC0415
+
         # A worker that multiprocessing spawned belongs to its parent's session, as a forked one.
         client = crashfree.init(session_mode="request" if kind == "worker" else None)
         # The program may call init itself, a moment later: then this was no session.
         client.provisional = True
     except Exception as error:  # noqa: BLE001 -- a launcher must never stop the program
         if os.environ.get("CRASHFREE_DEBUG"):  # noqa: TID251
-            sys.stderr.write(f" [crashfree] not started: {type(error).__name__}: {error}\n")
+            sys.stderr.write(" [crashfree] not started: %s: %s\n" % (type(error).__name__, error))  # noqa: UP031
 
 
 try:
     _load_the_other(os.path.dirname(os.path.abspath(__file__)))
 finally:
-    _start()
+    if sys.version_info >= (3, 10):  # noqa: UP036 -- see the module
+        _start()

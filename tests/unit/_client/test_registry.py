@@ -209,3 +209,18 @@ def test_an_automatic_one_that_does_not_fit_breaks_nothing(
         registry = setup.registry()
         assert registry is not None
         assert registry.problems == {"spider": "spider 1 is too old, 2 is needed"}
+
+
+def test_a_framework_that_has_changed_under_its_integration_breaks_nothing(
+    third_party: Path,
+) -> None:
+    (third_party / "spider.py").write_text("def crawl_anew():\n    return 'page'\n")
+    from crashfree._client import setup
+
+    with capture(auto_integrations=True) as seen:
+        assert __import__("spider").crawl_anew() == "page"
+        registry = setup.registry()
+        assert registry is not None
+        assert "crawl" in registry.problems["spider"]
+        assert registry.names == []
+    assert [up["status"] for up in seen.sessions] == ["exited"]
