@@ -21,7 +21,6 @@ from contextvars import Context
 from typing import Any
 
 from crashfree.integration import Kit
-
 from crashfree_integrations.framework import framework
 
 MECHANISM = "asyncio"

@@ -9,7 +9,8 @@ To choose for yourself, switch it off and use `CrashfreeHandler` in your own con
     crashfree.init(disabled_integrations=["logging"])
     {"handlers": {"crashfree": {"class": "crashfree_integrations.logging.CrashfreeHandler"}}}
 
-An error record with an exception counts as an error of the session, one without does not.
+An error record with an exception counts as an error of the session, one without does not. Error
+records of servers and frameworks (`FRAMEWORK_LOGGERS`) are breadcrumbs: their integrations report.
 
 Hook used: `Logger.callHandlers` is wrapped, as logging has no hook that survives reconfiguration.
 Threads: any. Source: wire.md section 5 (levels), sessions.md section 3.2.
@@ -26,6 +27,12 @@ from crashfree.integration import Kit
 from crashfree.types import Breadcrumb, Event, Hint
 
 OWN_LOGGERS = ("crashfree",)
+FRAMEWORK_LOGGERS = (
+    "aiohttp.server", "celery", "django.request", "django.server", "granian", "gunicorn",
+    "hypercorn", "rq", "uvicorn", "waitress",
+)  # fmt: skip
+"""Their error records speak of errors that their integrations report, or of a server's own
+business (a client that went away, a worker that is replaced): they become breadcrumbs."""
 MECHANISM = "logging"
 
 # What every record has; the rest was given as `extra`.
@@ -110,12 +117,16 @@ class _Rules:
         if level < self._breadcrumbs and level < self._events:
             return
         name = record.name
-        if any(name == one or name.startswith(one + ".") for one in self._ignored):
+        if _below(name, self._ignored):
             return
-        if level >= self._events:
+        if level >= self._events and not _below(name, FRAMEWORK_LOGGERS):
             _capture(record)
         else:
             crashfree.add_breadcrumb(breadcrumb(record))
+
+
+def _below(name: str, parents: Collection[str]) -> bool:
+    return any(name == parent or name.startswith(parent + ".") for parent in parents)
 
 
 def level_name(number: int) -> Any:

@@ -28,6 +28,8 @@ from crashfree_integrations.framework import framework, require
 
 OLDEST: Final = "1.15"
 MECHANISM: Final = "rq"
+_SENDING: Final = ("ssl", "certifi", "urllib3")
+"""What a client loads before it sends for the first time."""
 _Method = Callable[..., Any]
 
 
@@ -104,6 +106,9 @@ class _Jobs:
         def work(worker: Any, *arguments: Any, **named: Any) -> Any:
             # The worker performs its jobs in children: it has no session, and no thread to fork.
             self._kit.client.serves_units()
+            for module in _SENDING:
+                # Once here, and not in every horse.
+                import_module(module)
             return original(worker, *arguments, **named)
 
         return work

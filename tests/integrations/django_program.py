@@ -10,6 +10,8 @@ import django
 from django.conf import settings
 from django.http import FileResponse, Http404, HttpResponse, StreamingHttpResponse
 from django.urls import path, re_path
+
+import crashfree
 from tests.support.http_contract import (
     Broken,
     Refused,
@@ -17,8 +19,6 @@ from tests.support.http_contract import (
     divide,
     quietly,
 )
-
-import crashfree
 
 
 class Turning:

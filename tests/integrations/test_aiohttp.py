@@ -7,6 +7,11 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
+
+import crashfree
+from crashfree.integration import Integration
+from crashfree.testing import capture
+from crashfree_integrations.aiohttp import AiohttpIntegration
 from tests.support.http_contract import (
     SLOW,
     Broken,
@@ -19,11 +24,6 @@ from tests.support.http_contract import (
     divide,
     quietly,
 )
-
-import crashfree
-from crashfree.integration import Integration
-from crashfree.testing import capture
-from crashfree_integrations.aiohttp import AiohttpIntegration
 
 pytest.importorskip("aiohttp")
 

@@ -7,6 +7,11 @@ import gc
 from typing import Any
 
 import pytest
+
+import crashfree
+from crashfree.integration import Integration
+from crashfree.testing import capture
+from crashfree_integrations.asgi import AsgiMiddleware
 from tests.support.http_calls import call_asgi
 from tests.support.http_contract import (
     SLOW,
@@ -19,11 +24,6 @@ from tests.support.http_contract import (
     divide,
     quietly,
 )
-
-import crashfree
-from crashfree.integration import Integration
-from crashfree.testing import capture
-from crashfree_integrations.asgi import AsgiMiddleware
 
 
 async def program(scope: Any, receive: Any, send: Any) -> None:

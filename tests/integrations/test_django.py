@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.http_calls import call_asgi, call_wsgi
-from tests.support.http_contract import ROUTED, Harness, HttpContract, counts, users
 
 from crashfree.errors import IntegrationError
 from crashfree.integration import Integration
@@ -17,6 +15,8 @@ from crashfree.testing import capture
 from crashfree_integrations.asgi import AsgiMiddleware
 from crashfree_integrations.django import DjangoIntegration, RestFrameworkIntegration
 from crashfree_integrations.wsgi import WsgiMiddleware
+from tests.support.http_calls import call_asgi, call_wsgi
+from tests.support.http_contract import ROUTED, Harness, HttpContract, counts, users
 
 django = pytest.importorskip("django")
 pytest.importorskip("rest_framework")

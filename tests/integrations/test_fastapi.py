@@ -6,6 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+
+import crashfree
+from crashfree.errors import IntegrationError
+from crashfree.integration import Integration
+from crashfree.testing import capture
+from crashfree_integrations.asgi import AsgiMiddleware
+from crashfree_integrations.fastapi import FastApiIntegration
 from tests.support.http_calls import call_asgi
 from tests.support.http_contract import (
     ROUTED,
@@ -18,13 +25,6 @@ from tests.support.http_contract import (
     divide,
     quietly,
 )
-
-import crashfree
-from crashfree.errors import IntegrationError
-from crashfree.integration import Integration
-from crashfree.testing import capture
-from crashfree_integrations.asgi import AsgiMiddleware
-from crashfree_integrations.fastapi import FastApiIntegration
 
 fastapi = pytest.importorskip("fastapi")
 

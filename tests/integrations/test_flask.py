@@ -7,6 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+import crashfree
+from crashfree.errors import IntegrationError
+from crashfree.integration import Integration
+from crashfree.testing import capture
+from crashfree_integrations.flask import FlaskIntegration
+from crashfree_integrations.wsgi import WsgiMiddleware
 from tests.support.http_calls import call_wsgi
 from tests.support.http_contract import (
     Broken,
@@ -19,13 +26,6 @@ from tests.support.http_contract import (
     quietly,
     users,
 )
-
-import crashfree
-from crashfree.errors import IntegrationError
-from crashfree.integration import Integration
-from crashfree.testing import capture
-from crashfree_integrations.flask import FlaskIntegration
-from crashfree_integrations.wsgi import WsgiMiddleware
 
 flask = pytest.importorskip("flask")
 

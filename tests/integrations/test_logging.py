@@ -213,3 +213,17 @@ def test_the_stack_of_a_logged_message_ends_at_the_program() -> None:
     (thread,) = seen.events[0]["threads"]["values"]
     last = thread["stacktrace"]["frames"][-1]
     assert last["function"] == "test_the_stack_of_a_logged_message_ends_at_the_program"
+
+
+def test_error_records_of_servers_and_frameworks_are_breadcrumbs() -> None:
+    """What they speak of is reported by their integrations, once."""
+    import crashfree
+
+    with capture(integrations=[LoggingIntegration()]) as seen:
+        logging.getLogger("celery.app.trace").error("Task raised unexpected", exc_info=ValueError())
+        logging.getLogger("gunicorn.error").error("Worker was sent SIGKILL")
+        logging.getLogger("celeryish").error("ours")
+        crashfree.capture_message("after")
+    assert [event.get("logger") for event in seen.events] == ["celeryish", None]
+    crumbs = seen.events[1]["breadcrumbs"]["values"]
+    assert {"celery.app.trace", "gunicorn.error"} <= {crumb["category"] for crumb in crumbs}

@@ -7,6 +7,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
+import crashfree
+from crashfree.integration import Integration
+from crashfree.testing import capture
+from crashfree_integrations.asgi import AsgiMiddleware
+from crashfree_integrations.starlette import StarletteIntegration
 from tests.support.http_calls import call_asgi, serve
 from tests.support.http_contract import (
     ROUTED,
@@ -20,12 +26,6 @@ from tests.support.http_contract import (
     quietly,
     users,
 )
-
-import crashfree
-from crashfree.integration import Integration
-from crashfree.testing import capture
-from crashfree_integrations.asgi import AsgiMiddleware
-from crashfree_integrations.starlette import StarletteIntegration
 
 starlette = pytest.importorskip("starlette")
 

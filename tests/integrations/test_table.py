@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.support.http_contract import CONTRACT
-
 import crashfree_integrations
+from tests.support.http_contract import CONTRACT
 
 
 def test_the_table_in_the_documentation_is_the_contract() -> None:

@@ -10,6 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
+
+import crashfree
+from crashfree.integration import Integration
+from crashfree.testing import capture
+from crashfree_integrations.wsgi import WsgiMiddleware
 from tests.support.http_calls import call_wsgi
 from tests.support.http_contract import (
     Broken,
@@ -22,11 +27,6 @@ from tests.support.http_contract import (
     quietly,
     users,
 )
-
-import crashfree
-from crashfree.integration import Integration
-from crashfree.testing import capture
-from crashfree_integrations.wsgi import WsgiMiddleware
 
 PLAIN = [("Content-Type", "text/plain")]
 

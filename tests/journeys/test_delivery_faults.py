@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.certificates import Authority
 from tests.support.program import run, start
 from tests.support.stub import Answer, Stub, dead_port

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.program import environment, run, start
 from tests.support.stub import Stub, dead_port
 from tests.support.waiting import wait_until

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from crashfree.server import LocalServer
 from tests.support.program import run
 from tests.support.serving import call, envelope, send
 from tests.support.vectors import ROOT
-
-from crashfree.server import LocalServer
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.program import environment
 from tests.support.site import health
 from tests.support.stub import Stub

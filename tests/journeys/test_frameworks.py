@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.site import Site, health
-from tests.support.waiting import wait_until
 
 from crashfree.server import LocalServer
+from tests.support.site import Site, health
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX"),

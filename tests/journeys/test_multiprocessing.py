@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.lives import Lives
 from tests.support.program import environment
 from tests.support.stub import Stub

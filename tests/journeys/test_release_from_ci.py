@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.management import repositories
 
 from crashfree.server import LocalServer
+from tests.unit.management import repositories
 
 pytest.importorskip("starlette", reason="the local server needs the extra 'server'")
 pytest.importorskip("uvicorn", reason="the local server needs the extra 'server'")

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.repository import commit, git, needs_git, repository, surroundings
 
 import crashfree
 from crashfree._delivery.memory import MemoryTransport
 from crashfree._resolve.baked import FILE_NAME
 from crashfree.errors import InvalidRelease
+from tests.support.repository import commit, git, needs_git, repository, surroundings
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "zipapp"
 

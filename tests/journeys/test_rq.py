@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.lives import Lives
 from tests.support.program import environment
 from tests.support.redis_server import RedisServer, reason_without

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+
 from tests.support.fleet import Fleet, Server, missing
 from tests.support.lives import Lives
 from tests.support.stub import Stub

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
+
 from tests.support.program import environment
 from tests.support.serving import Answer, request
 from tests.support.vectors import ROOT, load

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.serving import ask, totals
-from tests.support.waiting import wait_until
 
 from crashfree.server import LocalServer
+from tests.support.serving import ask, totals
+from tests.support.waiting import wait_until
 
 _FIELDS = (
     "sum(session)",

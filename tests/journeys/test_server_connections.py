@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from tests.support.serving import auth, envelope, request, send, session, totals
 
 from crashfree.server import LocalServer
+from tests.support.serving import auth, envelope, request, send, session, totals
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
 from tests.support.serving import envelope, request, session
 from tests.support.waiting import wait_until
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.fleet import SERVERS, Fleet, Server, missing
 from tests.support.lives import Lives
 from tests.support.stub import Stub

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from crashfree.server import LocalServer
 from tests.support.lives import Lives
 from tests.support.serving import totals
 from tests.support.stub import Stub
 from tests.support.waiting import wait_until
-
-from crashfree.server import LocalServer
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 

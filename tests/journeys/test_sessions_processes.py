@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from crashfree._protocol.timestamps import parse_rfc3339
 from tests.support.lives import Lives
 from tests.support.stub import Stub
 from tests.support.waiting import wait_until
-
-from crashfree._protocol.timestamps import parse_rfc3339
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks as on POSIX")
 

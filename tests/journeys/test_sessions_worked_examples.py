@@ -12,9 +12,6 @@ from typing import Any
 
 import pytest
 from freezegun import freeze_time
-from tests.support.stub import Answer, Stub
-from tests.support.vectors import load
-from tests.support.world import UNHANDLED, World, raise_and_catch
 
 import crashfree
 from crashfree._delivery.memory import MemoryTransport
@@ -22,6 +19,9 @@ from crashfree._protocol.aggregates import to_payloads
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import session_item, sessions_item
 from crashfree._protocol.timestamps import epoch_of, rfc3339
+from tests.support.stub import Answer, Stub
+from tests.support.vectors import load
+from tests.support.world import UNHANDLED, World, raise_and_catch
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.program import environment, run
 from tests.support.stub import Stub
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.vectors import load
 
 from crashfree._ground.text import FORBIDDEN, TRIMMED
 from crashfree.errors import ConfigurationError, InvalidRelease
 from crashfree.release import MAX_BYTES, Release, Version, compare_versions, parse_version
+from tests.support.vectors import load
 
 NAMES: list[dict[str, Any]] = load("release_names.json")["cases"]
 ORDER: dict[str, Any] = load("release_order.json")

@@ -17,6 +17,7 @@ LOGGER_NAME = "crashfree"
 _REPEAT_AFTER = 60.0
 _MAX_REMEMBERED = 256
 
+
 class _Inside(threading.local):
     """The recursion mark: a thread's own. Looks like a ContextVar and must not be one.
 

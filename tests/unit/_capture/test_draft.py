@@ -9,13 +9,13 @@ import threading
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.normaliser import complaints, strictly
-from tests.support.vectors import read
 
 from crashfree._capture.draft import Draft, Recorder
 from crashfree._capture.scope import Scope
 from crashfree._capture.settings import CaptureSettings
+from tests.support.clock import FakeClock
+from tests.support.normaliser import complaints, strictly
+from tests.support.vectors import read
 
 SETTINGS = CaptureSettings(
     release="app@1.0.0", dist="7", environment="test", server_name="host-1",

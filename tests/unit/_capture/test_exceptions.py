@@ -6,12 +6,12 @@ import sys
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock
 
 from crashfree._capture import exceptions
 from crashfree._capture.inapp import InApp
 from crashfree._capture.source import SourceReader
 from crashfree._capture.stacktrace import Frames
+from tests.support.clock import FakeClock
 
 needs_groups = pytest.mark.skipif(sys.version_info < (3, 11), reason="groups came with 3.11")
 

@@ -6,13 +6,12 @@ import json
 import time
 from typing import Any
 
-from tests.support.clock import FakeClock
-from tests.support.normaliser import complaints
-from tests.support.vectors import read
-
 from crashfree._capture.feedback import feedback_items
 from crashfree._capture.scope import Scope
 from crashfree._capture.settings import CaptureSettings
+from tests.support.clock import FakeClock
+from tests.support.normaliser import complaints
+from tests.support.vectors import read
 
 SETTINGS = CaptureSettings(release="app@1.0.0", environment="test")
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.clock import FakeClock
-
 from crashfree._capture.httpdata import asgi_request, permitted, request_of, wsgi_request
 from crashfree._capture.meta import Notes
 from crashfree._capture.normalize import Normalizer
+from tests.support.clock import FakeClock
 
 ENVIRON: dict[str, Any] = {
     "REQUEST_METHOD": "POST",

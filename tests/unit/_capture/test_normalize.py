@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.clock import FakeClock
 
 from crashfree._capture.meta import Notes
 from crashfree._capture.normalize import CYCLIC, SKIPPED, Normalizer, cut_text
+from tests.support.clock import FakeClock
 
 
 def normalizer(max_bytes: int = 8192, **how: Any) -> Normalizer:

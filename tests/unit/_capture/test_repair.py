@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.clock import FakeClock
-from tests.support.normaliser import complaints
 
 from crashfree._capture.meta import Notes
 from crashfree._capture.normalize import Normalizer
 from crashfree._capture.repair import Repairer, is_address, level_of
+from tests.support.clock import FakeClock
+from tests.support.normaliser import complaints
 
 NOW = 1_790_000_000.0
 

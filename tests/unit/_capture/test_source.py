@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock
 
 from crashfree._capture.source import SourceReader
+from tests.support.clock import FakeClock
 
 
 def reader() -> SourceReader:

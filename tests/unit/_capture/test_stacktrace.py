@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock
 
 from crashfree._capture.inapp import InApp
 from crashfree._capture.source import SourceReader
 from crashfree._capture.stacktrace import Frames, Variables, take_callers, take_traceback
+from tests.support.clock import FakeClock
 
 
 def frames_of(traceback: TracebackType | None, **how: Any) -> list[dict[str, Any]]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.support.normaliser import complaints
-
 from crashfree._capture.trim import encoded
+from tests.support.normaliser import complaints
 
 
 def frame(size: int, *, in_app: bool) -> dict[str, Any]:

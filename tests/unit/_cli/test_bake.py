@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support.repository import commit, git, needs_git, repository
 
 from crashfree._cli import run
 from crashfree._resolve.baked import FILE_NAME
 from crashfree._resolve.program import Program
 from crashfree._resolve.release import resolve_release
+from tests.support.repository import commit, git, needs_git, repository
 
 COMMAND = ["releases", "bake"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.repository import git, needs_git, repository
 
 from crashfree._cli import run
 from crashfree._resolve.baked import FILE_NAME
+from tests.support.repository import git, needs_git, repository
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support.repository import git, needs_git, repository
 
 from crashfree._cli import run
+from tests.support.repository import git, needs_git, repository
 
 COMMAND = ["releases", "propose-version"]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit._cli.replay import Replay
-from tests.unit.management import repositories
 
 from crashfree._cli import run
 from crashfree.management import channel
+from tests.unit._cli.replay import Replay
+from tests.unit.management import repositories
 
 TOKEN = "0123456789abcdef" * 4
 ORG = "/api/0/organizations/acme"

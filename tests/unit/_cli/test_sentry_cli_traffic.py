@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import pytest
-from tests.support.vectors import load
-from tests.unit._cli.replay import Replay, query_of
-from tests.unit.management import repositories
 
 from crashfree._cli import run
 from crashfree.management import channel
+from tests.support.vectors import load
+from tests.unit._cli.replay import Replay, query_of
+from tests.unit.management import repositories
 
 ENTRIES: list[dict[str, Any]] = load("sentry_cli_traffic.json")["entries"]
 ORG = "/api/0/organizations/acme"

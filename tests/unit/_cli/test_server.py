@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.serving import envelope, send, session
 
 from crashfree._cli import run
 from crashfree.server import LocalServer
+from tests.support.serving import envelope, send, session
 
 
 @pytest.fixture

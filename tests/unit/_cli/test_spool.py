@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.stub import Answer, Stub, dead_port
 
 from crashfree._cli import run
 from crashfree._delivery.spool import Spool
@@ -16,6 +15,7 @@ from crashfree._ground.clock import SYSTEM_CLOCK
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import event_item, sessions_item
+from tests.support.stub import Answer, Stub, dead_port
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import pickle
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.normaliser import complaints
 
 from crashfree._capture.scope import Scope
 from crashfree._capture.settings import CaptureSettings
 from crashfree._client.pipeline import Discard, Filters, Pipeline, Report, verdict_of
 from crashfree._ground import log
+from tests.support.clock import FakeClock
+from tests.support.normaliser import complaints
 
 UNHANDLED: Any = {"type": "excepthook", "handled": False}
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.support.stub import Stub
 
 from crashfree._delivery.destinations import FanOutTransport
 from crashfree._delivery.discards import Discards
@@ -20,6 +19,7 @@ from crashfree._ground.clock import SYSTEM_CLOCK
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import event_item
+from tests.support.stub import Stub
 
 
 def event(message: str = "hello") -> Envelope:

@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.stub import Answer, Request, Stub, dead_port
-from tests.support.waiting import wait_until
 
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.httptransport import HttpTransport
@@ -29,6 +26,9 @@ from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item, attachment_item, event_item, session_item, sessions_item
 from crashfree._protocol.timestamps import rfc3339
 from crashfree.types import Event
+from tests.support.clock import FakeClock
+from tests.support.stub import Answer, Request, Stub, dead_port
+from tests.support.waiting import wait_until
 
 A = "aaaaaaaa-0000-4000-8000-000000000000"
 

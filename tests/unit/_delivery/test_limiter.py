@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.support.clock import FakeClock
-
 from crashfree._delivery.limiter import Limiter
+from tests.support.clock import FakeClock
 
 
 def test_nothing_is_limited_at_first(clock: FakeClock) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.clock import FakeClock
 
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.printing import ConsoleTransport, FileTransport
@@ -19,6 +18,7 @@ from crashfree._ground import ids, log
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import attachment_item, event_item
 from crashfree.types import Event
+from tests.support.clock import FakeClock
 
 
 @pytest.fixture

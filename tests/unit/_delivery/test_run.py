@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.clock import FakeClock
 
 from crashfree._delivery import disk
 from crashfree._delivery.run import HELD
@@ -15,6 +14,7 @@ from crashfree._delivery.spool import Spool
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope, decode_envelope
 from crashfree._protocol.items import session_item, sessions_item
+from tests.support.clock import FakeClock
 
 DSN = Dsn.parse("https://key@errors.example.com/42")
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.clock import FakeClock
 
 from crashfree._delivery import sessionbook
 from crashfree._delivery.outcome import Outcome
@@ -17,6 +16,7 @@ from crashfree._protocol.aggregates import total
 from crashfree._protocol.envelope import decode_envelope
 from crashfree._protocol.items import Item, received_item, session_item, sessions_item
 from crashfree._protocol.timestamps import rfc3339
+from tests.support.clock import FakeClock
 
 A = "aaaaaaaa-0000-4000-8000-000000000000"
 B = "bbbbbbbb-0000-4000-8000-000000000000"

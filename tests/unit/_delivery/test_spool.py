@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock
 
 from crashfree._delivery import disk
 from crashfree._delivery.outcome import Outcome
@@ -25,6 +24,7 @@ from crashfree._protocol.items import (
     sessions_item,
 )
 from crashfree.types import SessionUpdate
+from tests.support.clock import FakeClock
 
 DSN = Dsn.parse("https://key@errors.example.com/42")
 SID = "7c7b6585-f901-4351-bf8d-02711b721929"

@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.stub import Stub, dead_port
 
 from crashfree._delivery.spotlight import SpotlightTransport
 from crashfree._delivery.worker import Worker
 from crashfree._ground import ids, log
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import client_report_item, event_item
+from tests.support.clock import FakeClock
+from tests.support.stub import Stub, dead_port
 
 
 @pytest.fixture

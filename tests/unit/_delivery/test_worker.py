@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.waiting import wait_until
 
 from crashfree._delivery.worker import THREAD_NAME, Worker
 from crashfree._ground.clock import SYSTEM_CLOCK
+from tests.support.clock import FakeClock
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from datetime import datetime, timezone
 from freezegun import freeze_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.clock import FakeClock
 
 from crashfree._ground.clock import SYSTEM_CLOCK, Clock, Mark
+from tests.support.clock import FakeClock
 
 
 def test_a_mark_reads_all_three_clocks(clock: FakeClock) -> None:

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.certificates import Authority
-from tests.support.stub import Answer, Stub, dead_port
 
 from crashfree._ground.clock import SYSTEM_CLOCK
 from crashfree._ground.http import HttpClient, HttpSettings, Reply, resolve_settings
 from crashfree._ground.proxies import Proxies
 from crashfree.errors import ConfigurationError, Unreachable
+from tests.support.certificates import Authority
+from tests.support.stub import Answer, Stub, dead_port
 
 URL = "/api/42/envelope/"
 

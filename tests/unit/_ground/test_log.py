@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.support.clock import FakeClock
 
 from crashfree._ground import log
+from tests.support.clock import FakeClock
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.vectors import load, read
 
 from crashfree._protocol.aggregates import (
     OUTCOMES,
@@ -26,6 +25,7 @@ from crashfree._protocol.attributes import Attributes
 from crashfree._protocol.envelope import decode_envelope
 from crashfree._protocol.timestamps import minute_of, parse_rfc3339
 from crashfree.types import SessionAggregates, SessionAttributes
+from tests.support.vectors import load, read
 
 ATTRIBUTES: SessionAttributes = {"release": "app@1.0", "environment": "test"}
 VECTORS = [case for case in load("sessions.json") if case["input"]["kind"] == "aggregate"]

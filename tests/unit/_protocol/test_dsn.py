@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.vectors import load
 
 from crashfree._protocol.dsn import Dsn
 from crashfree.errors import ConfigurationError, InvalidDsn
+from tests.support.vectors import load
 
 CASES: list[dict[str, Any]] = load("dsn.json")["cases"]
 GOOD = [case for case in CASES if case["ok"]]

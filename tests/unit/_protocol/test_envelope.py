@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.vectors import load, read
 
 from crashfree import _version
 from crashfree._protocol.envelope import Envelope, check, decode_envelope
@@ -33,6 +32,7 @@ from crashfree._protocol.items import (
 from crashfree._protocol.limits import LIMITS
 from crashfree.errors import EnvelopeError
 from crashfree.types import Event
+from tests.support.vectors import load, read
 
 RECORDED: list[dict[str, Any]] = load("envelopes/index.json")["envelopes"]
 MALFORMED: list[dict[str, Any]] = load("envelopes/malformed.json")["cases"]

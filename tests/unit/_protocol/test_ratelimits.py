@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.vectors import load
 
 from crashfree._protocol.ratelimits import (
     KNOWN_CATEGORIES,
@@ -16,6 +15,7 @@ from crashfree._protocol.ratelimits import (
     response_limits,
 )
 from crashfree._protocol.timestamps import parse_rfc3339
+from tests.support.vectors import load
 
 VECTORS: dict[str, Any] = load("rate_limits.json")
 

@@ -5,12 +5,12 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.vectors import read
 
 from crashfree._protocol.envelope import decode_envelope
 from crashfree._protocol.items import client_report_item
 from crashfree._protocol.reports import client_reports, parse_client_report
 from crashfree.types import DataCategory, DiscardReason
+from tests.support.vectors import read
 
 REASONS: list[DiscardReason] = ["before_send", "event_processor", "queue_overflow", "sample_rate"]
 CATEGORIES: list[DataCategory] = ["error", "session", "attachment", "default", "monitor"]

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.support.clock import FakeClock
-from tests.support.vectors import load, read
 
 from crashfree._ground.clock import Mark
 from crashfree._protocol.attributes import Attributes
@@ -22,6 +20,8 @@ from crashfree._protocol.session import (
     session_payload,
 )
 from crashfree.types import SessionAttributes
+from tests.support.clock import FakeClock
+from tests.support.vectors import load, read
 
 SID = "7bdbc0e8-e9af-448c-bca0-7a04b3328193"
 ATTRIBUTES: SessionAttributes = {"release": "app@1.0", "environment": "test"}

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.repository import commit, git, needs_git, repository, surroundings
 
 from crashfree._resolve.git import find_commit
+from tests.support.repository import commit, git, needs_git, repository, surroundings
 
 pytestmark = needs_git
 Made = tuple[Path, dict[str, str]]

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.repository import git, needs_git, repository, surroundings
 
 from crashfree._resolve.gitcommand import TIMEOUT, ask_git
+from tests.support.repository import git, needs_git, repository, surroundings
 
 COMMIT = "a86d127c4b2f23a0a862620280427dcc01c78676"
 needs_scripts = pytest.mark.skipif(

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support.repository import git, needs_git, repository
 
 from crashfree._resolve.answers import Resolved
 from crashfree._resolve.baked import FILE_NAME
@@ -14,6 +13,7 @@ from crashfree._resolve.ci import SERVICES, build_service, build_variables
 from crashfree._resolve.program import Program
 from crashfree._resolve.proposal import foresee, propose
 from crashfree._resolve.release import resolve_release
+from tests.support.repository import git, needs_git, repository
 
 COMMIT = "a86d127c4b2f23a0a862620280427dcc01c78676"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.repository import commit, git, needs_git, repository
 
 from crashfree._ground import log
 from crashfree._resolve import lookup as module
@@ -18,6 +17,7 @@ from crashfree._resolve.baked import FILE_NAME
 from crashfree._resolve.program import Program
 from crashfree._resolve.release import resolve_release
 from crashfree.errors import InvalidRelease
+from tests.support.repository import commit, git, needs_git, repository
 
 COMMIT = "a86d127c4b2f23a0a862620280427dcc01c78676"
 

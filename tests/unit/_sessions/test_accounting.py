@@ -16,9 +16,6 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.support.clock import FakeClock
-from tests.support.timers import ManualTimers
-from tests.support.units import ATTRIBUTES, totals
 
 from crashfree._sessions.aggregator import SessionAggregator
 from crashfree._sessions.application import ApplicationSessions
@@ -28,6 +25,9 @@ from crashfree._sessions.ledger import Ledger
 from crashfree._sessions.postmortem import examine
 from crashfree._sessions.requests import RequestSession, RequestSessions
 from crashfree.types import SessionAggregates, SessionUpdate
+from tests.support.clock import FakeClock
+from tests.support.timers import ManualTimers
+from tests.support.units import ATTRIBUTES, totals
 
 FATAL = b"Fatal Python error: Segmentation fault\n\n"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.desk import Desk
 
 from crashfree._protocol.timestamps import rfc3339
+from tests.support.desk import Desk
 
 
 @pytest.fixture

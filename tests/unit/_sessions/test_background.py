@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.desk import Desk
-from tests.support.vectors import load
 
 from crashfree._protocol.timestamps import rfc3339
+from tests.support.desk import Desk
+from tests.support.vectors import load
 
 
 @pytest.fixture

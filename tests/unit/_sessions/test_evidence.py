@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.units import ATTRIBUTES
 
 from crashfree._sessions.evidence import Evidence, decode_record, read, run_record
+from tests.support.units import ATTRIBUTES
 
 
 def machine(root: Path, files: dict[str, str]) -> Evidence:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.desk import Desk
 
 from crashfree._ground import log
 from crashfree._sessions.journal import Journal, decode
+from tests.support.desk import Desk
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.units import ATTRIBUTES, Shop, untold
 
 from crashfree._ground import log
 from crashfree._sessions import windows
 from crashfree._sessions.ledger import Ledger
 from crashfree._sessions.ledgerfile import SIZE, read_ledger
 from crashfree._sessions.users import MAX_USERS
+from tests.support.units import ATTRIBUTES, Shop, untold
 
 RECORDS_IN_A_WINDOW = 8192
 LINES = {"ledger.py", "ledgerfile.py", "windows.py", "counts.py", "users.py", "bank.py"}

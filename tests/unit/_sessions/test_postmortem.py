@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.desk import Desk
-from tests.support.units import ATTRIBUTES, Shop, totals
-from tests.support.vectors import load
 
 from crashfree._protocol.timestamps import parse_rfc3339, rfc3339
 from crashfree._sessions import evidence as machine
 from crashfree._sessions.evidence import Evidence
 from crashfree._sessions.journal import Journal
 from crashfree._sessions.postmortem import PostMortem, examine
+from tests.support.desk import Desk
+from tests.support.units import ATTRIBUTES, Shop, totals
+from tests.support.vectors import load
 
 THEN = Evidence("boot-1", 0, "/app")
 SEGFAULT = (

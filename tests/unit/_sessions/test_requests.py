@@ -7,13 +7,13 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.units import ATTRIBUTES, Shop, totals
-from tests.support.vectors import load
 
 from crashfree._sessions.aggregator import SessionAggregator
 from crashfree._sessions.application import NoSessions
 from crashfree._sessions.requests import NO_SESSION, RequestSessions
+from tests.support.clock import FakeClock
+from tests.support.units import ATTRIBUTES, Shop, totals
+from tests.support.vectors import load
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 from tests.support.vectors import ROOT
 
 HEAD = "243c957511941faaac94a85b49eb0c0469681f29"

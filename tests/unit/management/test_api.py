@@ -7,9 +7,6 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.vectors import load
-from tests.unit._cli.replay import Replay
 
 from crashfree._ground.http import HttpClient, HttpSettings
 from crashfree.errors import ApiError, ConfigurationError, InvalidRelease
@@ -17,6 +14,9 @@ from crashfree.management.api import ReleaseApi, user_agent
 from crashfree.management.merging import descending, merged
 from crashfree.management.models import Change, Commit, Ref, ReleaseInfo
 from crashfree.management.settings import MissingSetting, resolve
+from tests.support.clock import FakeClock
+from tests.support.vectors import load
+from tests.unit._cli.replay import Replay
 
 ORG = "/api/0/organizations/acme"
 RELEASE = f"{ORG}/releases/w@1/"

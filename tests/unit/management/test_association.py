@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit._cli.replay import Replay
-from tests.unit.management import repositories
-from tests.unit.management.repositories import commit, git
 
 from crashfree._ground.http import HttpClient, HttpSettings
 from crashfree.errors import ConfigurationError
 from crashfree.management.api import ReleaseApi
 from crashfree.management.association import Plan, UnknownRepository, Wish, associate
 from crashfree.management.git import GitError
+from tests.unit._cli.replay import Replay
+from tests.unit.management import repositories
+from tests.unit.management.repositories import commit, git
 
 GITHUB = {"id": "integrations:github", "name": "GitHub"}
 LINKED = {"id": "1", "name": "Acme/Widgets", "url": "https://github.com/acme/widgets"}

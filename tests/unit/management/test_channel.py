@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.unit._cli.replay import Replay
 
 from crashfree._ground.http import HttpClient, HttpSettings
 from crashfree.errors import ApiError, ConfigurationError, Unreachable
 from crashfree.management.channel import Channel, checked_address, path_of
 from crashfree.management.problems import NotJson
+from tests.support.clock import FakeClock
+from tests.unit._cli.replay import Replay
 
 TOKEN = "0123456789abcdef" * 4
 

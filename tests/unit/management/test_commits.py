@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.unit.management import repositories
-from tests.unit.management.repositories import PATCHES, commit, git, new
 
 from crashfree._protocol.timestamps import parse_timestamp
 from crashfree.management.commits import (
@@ -20,6 +18,8 @@ from crashfree.management.commits import (
 )
 from crashfree.management.git import Checkout, GitError
 from crashfree.management.models import Commit
+from tests.unit.management import repositories
+from tests.unit.management.repositories import PATCHES, commit, git, new
 
 
 @pytest.fixture(scope="module")

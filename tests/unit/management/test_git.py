@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.unit.management import repositories
-from tests.unit.management.repositories import commit, git, new
 
 from crashfree.management.commits import read_log
 from crashfree.management.git import Checkout, GitError
+from tests.unit.management import repositories
+from tests.unit.management.repositories import commit, git, new
 
 
 @pytest.fixture(scope="module")

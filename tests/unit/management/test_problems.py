@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.support.vectors import load
 
 from crashfree.management.problems import error_of, renamed_project
+from tests.support.vectors import load
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.vectors import load
 
 from crashfree.management import remotes
+from tests.support.vectors import load
 
 VECTORS = load("vcs_urls.json")
 # Where the RULE of section 5.5 goes further than the recorded tool, or a URL names no host.

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.management.test_tokens import organization_token
 
 from crashfree.errors import ConfigurationError
 from crashfree.management.settings import (
@@ -15,6 +14,7 @@ from crashfree.management.settings import (
     UntrustedAddress,
     resolve,
 )
+from tests.unit.management.test_tokens import organization_token
 
 TOKEN = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4

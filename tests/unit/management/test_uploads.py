@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.unit._cli.replay import body_of
 
 from crashfree._ground.http import HttpClient, HttpSettings
 from crashfree.errors import ApiError, ConfigurationError
@@ -24,6 +22,8 @@ from crashfree.management import multipart
 from crashfree.management.bundles import Bundle, collect
 from crashfree.management.channel import Channel
 from crashfree.management.uploads import upload_bundle
+from tests.support.clock import FakeClock
+from tests.unit._cli.replay import body_of
 
 DEBUG_ID = "0123abcd-0000-4000-8000-000000000001"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 import pytest
-from tests.support.serving import ask, call, request
 
 from crashfree.server import LocalServer
 from crashfree.server.store import Store
+from tests.support.serving import ask, call, request
 
 
 def _get(server: LocalServer, path: str, *headers: tuple[str, str]) -> tuple[int, str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+
 from tests.support.catalog import Catalog, catalog
 from tests.support.serving import Answer, call, request
 

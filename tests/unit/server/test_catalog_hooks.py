@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from tests.support.catalog import Catalog, catalog
-
 from crashfree.server import catalog_hooks
+from tests.support.catalog import Catalog, catalog
 
 DAY = 86_400.0
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.catalog import Catalog, catalog
-from tests.support.vectors import ROOT
 
 from crashfree.server.checkout import read_range
 from crashfree.server.commits import Repository
+from tests.support.catalog import Catalog, catalog
+from tests.support.vectors import ROOT
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.vectors import load
 
 from crashfree.server.commit_refs import ignored, references
 from crashfree.server.shortids import parse
+from tests.support.vectors import load
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import vectors
 
 from crashfree.server import decompress
+from tests.support import vectors
 
 _VECTORS = vectors.load("decompress.json")
 _STATUS = {

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.vectors import load as vectors
 
 from crashfree.server.filters import (
     NOT_BUILT,
@@ -15,6 +14,7 @@ from crashfree.server.filters import (
     load,
     summaries,
 )
+from tests.support.vectors import load as vectors
 
 VECTORS = vectors("filters.json")
 

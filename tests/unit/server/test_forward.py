@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.serving import envelope, rfc3339, send, session, totals
-from tests.support.waiting import wait_until
 
 from crashfree._protocol.dsn import Dsn
 from crashfree.server import LocalServer
 from crashfree.server.forward import Forward, trim
+from tests.support.clock import FakeClock
+from tests.support.serving import envelope, rfc3339, send, session, totals
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

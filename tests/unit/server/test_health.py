@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import vectors
 
 from crashfree.server.health import (
     Counts,
@@ -15,6 +14,7 @@ from crashfree.server.health import (
     percent,
     stage_after,
 )
+from tests.support import vectors
 
 _CASES = vectors.load("sessions.json")
 

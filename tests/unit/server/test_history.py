@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.support import vectors
-from tests.support.clock import FakeClock
-from tests.support.serving import ask, envelope, rfc3339, send, session
 
 from crashfree._protocol.timestamps import parse_rfc3339
 from crashfree.server import LocalServer
 from crashfree.server.release_health import refresh_stages
+from tests.support import vectors
+from tests.support.clock import FakeClock
+from tests.support.serving import ask, envelope, rfc3339, send, session
 
 _DAY = 86_400
 _HOUR = 3600

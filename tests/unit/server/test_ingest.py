@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import vectors
-from tests.support.serving import envelope
 
 from crashfree._protocol.envelope import Envelope, decode_envelope
 from crashfree._protocol.timestamps import parse_rfc3339, rfc3339
@@ -24,6 +22,8 @@ from crashfree.server.sessions import (
     begun,
     bucket_flags,
 )
+from tests.support import vectors
+from tests.support.serving import envelope
 
 _CASES = vectors.load("sessions.json")
 _NOON = parse_rfc3339("2024-05-10T12:00:00Z")

@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from crashfree.server import LocalServer
 from tests.support import vectors
 from tests.support.serving import (
     auth,
@@ -20,8 +22,6 @@ from tests.support.serving import (
     request,
     send,
 )
-
-from crashfree.server import LocalServer
 
 _REQUESTS = vectors.load("ingest_requests.json")
 _MALFORMED = vectors.load("envelopes/malformed.json")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from tests.support.catalog import Catalog, catalog
 from tests.support.serving import rfc3339
 

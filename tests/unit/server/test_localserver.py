@@ -9,10 +9,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.support.serving import ask, request, send
 
 from crashfree.errors import ConfigurationError
 from crashfree.server import LocalServer
+from tests.support.serving import ask, request, send
 
 
 def test_it_answers_inside_the_block_and_not_after_it() -> None:

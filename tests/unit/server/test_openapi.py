@@ -4,11 +4,11 @@ import re
 from typing import Any
 
 import pytest
-from tests.support.catalog import catalog
 
 from crashfree.server import catalog_api
 from crashfree.server.app import routes
 from crashfree.server.openapi import PATH, describe, described
+from tests.support.catalog import catalog
 
 ROUTES = routes()
 DESCRIPTION = describe(ROUTES, catalog_api.BODIES, catalog_api.QUERIES)

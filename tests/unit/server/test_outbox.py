@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.catalog import Catalog, catalog
-from tests.support.waiting import wait_until
 
 from crashfree.server import outbox
+from tests.support.catalog import Catalog, catalog
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

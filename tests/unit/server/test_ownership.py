@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.vectors import load
 
 from crashfree.server.ownership import (
     Owner,
@@ -13,6 +12,7 @@ from crashfree.server.ownership import (
     parse,
     parse_code_owners,
 )
+from tests.support.vectors import load
 
 VECTORS = load("ownership_rules.json")
 

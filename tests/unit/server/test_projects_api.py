@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.serving import call, envelope, request, send
 
 from crashfree.server import LocalServer
+from tests.support.serving import call, envelope, request, send
 
 _PROJECTS = "/api/0/organizations/crashfree/projects/"
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.serving import envelope
 
 from crashfree._protocol.envelope import decode_envelope
 from crashfree._protocol.timestamps import parse_rfc3339
 from crashfree.server import ingest, quick
 from crashfree.server.ingest import Policy, Sender
+from tests.support.serving import envelope
 
 _NOON = parse_rfc3339("2024-05-10T12:00:00Z")
 _ALWAYS = (-(2**62), 2**62)

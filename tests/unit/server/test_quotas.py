@@ -2,11 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.clock import FakeClock
-
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import received_item
 from crashfree.server.quotas import Quotas
+from tests.support.clock import FakeClock
 
 
 def _envelope(*types: str) -> Envelope:

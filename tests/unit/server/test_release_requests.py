@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from tests.support.vectors import load
 
 from crashfree.server.fields import Invalid
 from crashfree.server.release_requests import CREATE, DEPLOY, UPDATE, ref_range
+from tests.support.vectors import load
 
 ENDPOINTS = {"create": CREATE, "update": UPDATE, "deploy": DEPLOY}
 

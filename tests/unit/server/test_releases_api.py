@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from tests.support.catalog import Catalog, catalog
 from tests.support.serving import call, request, rfc3339
 

@@ -4,9 +4,9 @@ import time
 from typing import Any
 
 import pytest
-from tests.support.serving import ask, envelope, send, session
 
 from crashfree.server import LocalServer
+from tests.support.serving import ask, envelope, send, session
 
 
 @pytest.mark.parametrize(

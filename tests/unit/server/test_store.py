@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.serving import envelope, send, session
-from tests.support.waiting import wait_until
 
 from crashfree.server import LocalServer
 from crashfree.server.facts import AggregatesFact, EventFact, Facts, SessionFact
 from crashfree.server.recording import Hooks, StoredEvent
 from crashfree.server.schema import MIGRATIONS
 from crashfree.server.store import Store
+from tests.support.serving import envelope, send, session
+from tests.support.waiting import wait_until
 
 _NOW = 1_790_000_000.0
 

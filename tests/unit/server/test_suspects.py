@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.vectors import load
 
 from crashfree.server.suspects import (
     Change,
@@ -14,6 +13,7 @@ from crashfree.server.suspects import (
     suggested,
     suspects,
 )
+from tests.support.vectors import load
 
 VECTORS = load("suspect_commits.json")
 

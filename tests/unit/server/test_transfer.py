@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.serving import ask, envelope, rfc3339, send, session
 
 from crashfree.server import LocalServer, transfer
 from crashfree.server.running import open_store
 from crashfree.server.store import Store
+from tests.support.clock import FakeClock
+from tests.support.serving import ask, envelope, rfc3339, send, session
 
 _START = 1_790_000_000.0 // 86_400 * 86_400
 _FIELDS = (

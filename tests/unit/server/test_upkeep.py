@@ -3,12 +3,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.serving import ask, envelope, rfc3339, send, session
 
 from crashfree.server import LocalServer
 from crashfree.server.context import Settings
 from crashfree.server.upkeep import Upkeep, forget_keys, prune
+from tests.support.clock import FakeClock
+from tests.support.serving import ask, envelope, rfc3339, send, session
 
 _DAY = 86_400
 _START = 1_790_000_000.0 // _DAY * _DAY

@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.vectors import load
 
 from crashfree.server.useragents import DEFAULT_RULE, LEGACY_RULES, browser, is_crawler, is_legacy
+from tests.support.vectors import load
 
 CRAWLERS = load("crawlers.json")
 LEGACY = load("legacy_browsers.json")
