@@ -389,7 +389,8 @@ def test_w35_w36_the_thirty_second_rule(world: World, away: float, sids: int) ->
 def test_the_rule_works_under_freezegun_through_the_public_door(away: float, sids: int) -> None:
     transport = MemoryTransport()
     with freeze_time("2026-01-01T12:00:00Z") as frozen:
-        crashfree.init(release="app@1.0", transport=transport)
+        # The mode is named: in a test run some server framework has been imported long ago.
+        crashfree.init(release="app@1.0", transport=transport, session_mode="application")
         try:
             frozen.tick(100)
             crashfree.enter_background()
