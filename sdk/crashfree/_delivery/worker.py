@@ -202,8 +202,11 @@ class Worker:
         """
 
         def run() -> None:
-            log.inside.set(True)
-            self._guarded(job)
+            mark = log.inside.set(True)
+            try:
+                self._guarded(job)
+            finally:
+                log.inside.reset(mark)
 
         try:
             thread = threading.Thread(target=run, name=SENDER_NAME, daemon=True)
@@ -369,7 +372,7 @@ class Worker:
         consumer = self._consumer
         self._thread = threading.current_thread()
         self._ident = threading.get_ident()
-        log.inside.set(True)
+        mark = log.inside.set(True)
         orderly = False
         try:
             while True:
@@ -385,6 +388,8 @@ class Worker:
             self._retiring = False
             self._thread = None
             self._ident = None
+            # Greenlets share what is local to a thread, and their numbers are given out again.
+            log.inside.reset(mark)
             consumer.release()
             if not self._stopping and not self._idle():
                 # It came when this thread had stopped looking, and saw it still alive.

@@ -12,6 +12,7 @@ import sys
 import threading
 
 from crashfree._ground.clock import SYSTEM_CLOCK, Clock
+from crashfree._ground.typed import Any
 
 LOGGER_NAME = "crashfree"
 _REPEAT_AFTER = 60.0
@@ -25,21 +26,29 @@ class _Inside(threading.local):
     somebody's `ContextVar.set`. Up to CPython 3.11 a second `set` in that moment frees the map that
     the first one works on: the process dies of a segmentation fault. Nothing of ours runs
     asynchronously while the mark stands, so a thread's mark says the same.
+
+    Where gevent or eventlet has made greenlets of all threads, ours among them, they share what is
+    local to the one thread there is. So it is asked whose mark it is; `get_ident` is looked up each
+    time, because it may be replaced after this module was loaded.
     """
 
-    _marked = False
-
     def get(self) -> bool:
-        return self._marked
+        marks: Any = self.__dict__
+        return threading.get_ident() in marks
 
     def set(self, marked: bool) -> bool:
         """Set the mark and return what `reset` wants."""
-        before = self._marked
-        self._marked = marked
+        marks: Any = self.__dict__
+        ident = threading.get_ident()
+        before = ident in marks
+        if marked:
+            marks[ident] = True
+        elif before:
+            del marks[ident]
         return before
 
     def reset(self, before: bool) -> None:
-        self._marked = before
+        self.set(before)
 
 
 inside = _Inside()

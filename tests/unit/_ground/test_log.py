@@ -4,6 +4,7 @@ import io
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -170,3 +171,51 @@ def test_logging_is_not_imported_before_the_first_word() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "spoken" in done.stderr
+
+
+def test_a_mark_is_that_of_its_thread() -> None:
+    seen: list[bool] = []
+    outside = log.inside.set(True)
+    thread = threading.Thread(target=lambda: seen.append(log.inside.get()))
+    thread.start()
+    thread.join()
+    assert seen == [False]
+    assert log.inside.get()
+    log.inside.reset(outside)
+    assert not log.inside.get()
+
+
+def test_greenlets_that_share_a_thread_have_marks_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """gevent replaces `get_ident` after crashfree was loaded: by the launcher, say."""
+
+    def become(greenlet: int) -> None:
+        monkeypatch.setattr(threading, "get_ident", lambda: greenlet)
+
+    become(1)
+    worker = log.inside.set(True)
+    become(2)
+    assert not log.inside.get()
+    request = log.inside.set(True)
+    become(3)
+    other = log.inside.set(True)
+    become(2)
+    log.inside.reset(request)
+    assert not log.inside.get()
+    become(3)
+    assert log.inside.get()
+    log.inside.reset(other)
+    become(1)
+    assert log.inside.get()
+    log.inside.reset(worker)
+    assert not log.inside.get()
+
+
+def test_a_nested_mark_leaves_the_outer_one() -> None:
+    outer = log.inside.set(True)
+    inner = log.inside.set(True)
+    log.inside.reset(inner)
+    assert log.inside.get()
+    log.inside.reset(outer)
+    assert not log.inside.get()
