@@ -68,6 +68,20 @@ def test_a_run_that_goes_well_sends_one_update(stub: Stub, tmp_path: Path) -> No
     assert (session["status"], session["errors"], session["init"]) == ("exited", 0, True)
 
 
+@pytest.mark.parametrize("attempt", range(6))
+def test_what_was_sent_is_not_left_on_disk_as_well(
+    stub: Stub, tmp_path: Path, attempt: int
+) -> None:
+    """The last update must not go out again at the next start: its `init` would count twice."""
+    ended = run(
+        'import crashfree; crashfree.init(release="a@1"); crashfree.capture_message("x")',
+        env=env(stub, tmp_path),
+    )
+    assert ended.returncode == 0
+    assert len(stub.items("session")) == 1
+    assert [path.name for path in tmp_path.rglob("*.envelope")] == []
+
+
 def test_a_handled_error_and_a_message(stub: Stub, tmp_path: Path) -> None:
     ended = run(
         """

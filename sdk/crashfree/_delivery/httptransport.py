@@ -121,6 +121,7 @@ class HttpTransport:
         "_since_sessions",
         "_spool",
         "_strikes",
+        "_taking",
         "_tickets",
         "_timer",
         "_worker",
@@ -145,6 +146,7 @@ class HttpTransport:
     _hands: dict[object, None]
     _timer: Timer | None
     _flight: _Flight | None
+    _taking: bool
     _since_sessions: int
     _sessions_accepted: bool
     _sessions_refused: bool
@@ -323,6 +325,7 @@ class HttpTransport:
         self._tickets = deque()
         self._hands = {}
         self._timer = None
+        self._taking = False
         self._flight = None
         self._since_sessions = 0
         self._kept = False
@@ -381,6 +384,7 @@ class HttpTransport:
         return (
             self._outbox.reached(ticket.mark)
             and not self._book.waiting
+            and not self._taking
             and self._flight is None
             and not self._courier.report_due(0.0)
         )
@@ -665,7 +669,12 @@ class HttpTransport:
             self._keep_sessions()
             self._wake_at(until or self._courier.outage.until)
             return False
-        return self._send_batch(self._book.batch(), flushing=ticket is not None)
+        # Before the batch leaves the book: between the two there would seem to be nothing to do.
+        self._taking = True
+        try:
+            return self._send_batch(self._book.batch(), flushing=ticket is not None)
+        finally:
+            self._taking = False
 
     def _send_batch(self, batch: Batch, *, flushing: bool) -> bool:
         if batch is NO_BATCH:
@@ -679,14 +688,15 @@ class HttpTransport:
                 may_write=partial(self._may_write_sessions, flight),
                 report_after=0.0 if flushing else REPORT_ALONG,
             )
+            if outcome == "withdrawn":
+                return False
+            if outcome == "too_large" and len(batch.items) > 1:
+                outcome = self._send_halves(batch)
+            else:
+                self._book.settle(batch, outcome)
         finally:
+            # Only now: whoever finds no flight takes what is in the book for unsent.
             self._flight = None
-        if outcome == "withdrawn":
-            return False
-        if outcome == "too_large" and len(batch.items) > 1:
-            outcome = self._send_halves(batch)
-        else:
-            self._book.settle(batch, outcome)
         self._learn(outcome)
         if outcome == "accepted":
             self._replay_soon(_REPLAY_PAUSE)
