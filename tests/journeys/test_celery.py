@@ -52,12 +52,6 @@ def broker() -> Iterator[str]:
         yield server.url
 
 
-def sessions(lives: Lives) -> list[tuple[str, int]]:
-    """Status and errors of each session of a process, as its last update says."""
-    last = {up["sid"]: (up["status"], up["errors"]) for up in lives.ups}
-    return list(last.values())
-
-
 def kinds(lives: Lives) -> list[str]:
     # Celery also logs some of what happens, at level error and without an exception.
     return sorted(
@@ -225,7 +219,7 @@ def test_a_program_that_sends_tasks_stays_one_session(
         worker.wait_for(ok=1)
         worker.stop()
     lives.adopt()
-    assert sessions(lives) == [("exited", 1)]
+    assert [(up["status"], up["errors"]) for up in lives.ups] == [("exited", 1)]
     assert lives.counts == {"exited": 1}
 
 
