@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from crashfree.server import catalog_hooks
 from tests.support.catalog import Catalog, catalog
+from tests.support.waiting import wait_until
 
 DAY = 86_400.0
 
@@ -17,6 +18,7 @@ def test_old_activity_and_letters_go_and_facts_stay() -> None:
         commit = c.commit("a", author_email="ada@x.y")
         c.release("a@1", status=208, commits=[commit], dateReleased="2026-09-01")
         c.post(c.of("a@1", "deploys/"), {"environment": "prod"})
+        wait_until(lambda: [letter["state"] for letter in c.get(c.o("outbox/"))] == ["sent"])
         store = c.server.store
         with store.write() as db:
             db.execute("UPDATE outbox SET state = 'sending'")
