@@ -22,6 +22,8 @@ import sys
 before = set(sys.modules)
 import crashfree
 crashfree.init("http://key@127.0.0.1:9/1", release="app@1.0.0", spool=False)
+# What the worker loads in the background counts, too.
+crashfree.get_client()._parts.worker.flush(30.0)
 print(__import__("json").dumps(sorted(set(sys.modules) - before)))
 """
 

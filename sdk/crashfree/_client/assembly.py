@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from crashfree._capture.settings import CaptureSettings
 from crashfree._client.autopsy import Autopsy
 from crashfree._client.options import Options
-from crashfree._client.pipeline import Filters, Pipeline
+from crashfree._client.report import Reporter
 from crashfree._client.runnotes import JOURNAL, LEDGER, RunNotes
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.httptransport import HttpTransport
@@ -22,7 +22,7 @@ from crashfree._delivery.outbox import QueueLimits
 from crashfree._delivery.spool import Spool, SpoolLimits, default_directory
 from crashfree._delivery.transport import NullTransport, Transport
 from crashfree._delivery.worker import Worker
-from crashfree._ground import http, ids
+from crashfree._ground import forkgate, http, ids
 from crashfree._ground.clock import Clock
 from crashfree._ground.typed import NamedTuple, Protocol
 from crashfree._protocol.dsn import Dsn
@@ -74,7 +74,8 @@ class Parts(NamedTuple):
     sessions: Sessions
     run_notes: RunNotes | None
     capture_settings: CaptureSettings
-    pipeline: Pipeline
+    reporter: Callable[[], Reporter]
+    """Loads and makes what captures: the larger half of the library."""
 
 
 def assemble(
@@ -126,7 +127,7 @@ def assemble(
         sessions=_sessions(options, clock, worker, home, notes, emit),
         run_notes=notes,
         capture_settings=settings,
-        pipeline=Pipeline(settings, _filters(options), clock=clock, roll=ids.roll),
+        reporter=lambda: _reporter(options, settings, clock),
     )
 
 
@@ -290,10 +291,13 @@ def _capture_settings(options: Options, integrations: Callable[[], list[str]]) -
     )
 
 
-def _filters(options: Options) -> Filters:
-    return Filters(
+def _reporter(options: Options, settings: CaptureSettings, clock: Clock) -> Reporter:
+    with forkgate.importing():
+        from crashfree._client.pipeline import Filters, Pipeline
+    filters = Filters(
         ignore_errors=options.ignore_errors,
         before_send=options.before_send,
         sample_rate=options.sample_rate,
         error_storm_limit=options.error_storm_limit,
     )
+    return Pipeline(settings, filters, clock=clock, roll=ids.roll)

@@ -14,7 +14,7 @@ from types import TracebackType
 from crashfree._capture.scope import Scope
 from crashfree._client.assembly import Sessions, assemble
 from crashfree._client.options import Options
-from crashfree._client.pipeline import Pipeline, Report
+from crashfree._client.report import Report, Reporter
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.statistics import NO_STATISTICS, Statistics
 from crashfree._delivery.transport import ForkAware, Reporting, Transport
@@ -71,7 +71,7 @@ class Client:
         "_clock",
         "_on_the_way",
         "_parts",
-        "_pipeline",
+        "_reporters",
         "closed",
         "counting",
         "integrations",
@@ -89,7 +89,7 @@ class Client:
     integrations: list[str]
     """Names of the integrations that are installed, in order."""
     _clock: Clock
-    _pipeline: Pipeline
+    _reporters: list[Reporter]
     _application_mode: bool
     _on_the_way: deque[SessionUpdate]
 
@@ -118,7 +118,7 @@ class Client:
             emit=self._emit,
             integrations=lambda: self.integrations.copy(),
         )
-        self._pipeline = self._parts.pipeline
+        self._reporters = []
         self._application_mode = options.session_mode != "request"
         self.counting = False
         self.integrations = []
@@ -163,6 +163,7 @@ class Client:
         """Look after what earlier runs left and, in application mode, begin a session."""
         parts = self._parts
         if self._application_mode:
+            parts.worker.submit(self._reporter)
             parts.worker.submit(self._look_back)
             parts.sessions.application.begin()
 
@@ -188,6 +189,7 @@ class Client:
         parts = self._parts
         if parts.sessions.aggregator is None or self.closed:
             return
+        parts.worker.submit(self._reporter)
         parts.worker.submit(self._look_back)
         parts.worker.every(parts.options.session_flush_interval, self._tick)
 
@@ -314,7 +316,7 @@ class Client:
         """
         if self.closed or log.inside.get():
             return None
-        report = self._pipeline.exception(
+        report = self._reporter().exception(
             error,
             mechanism=mechanism,
             level=level,
@@ -336,7 +338,7 @@ class Client:
         """Capture a message; returns the event's id, None when it was dropped."""
         if self.closed or log.inside.get():
             return None
-        report = self._pipeline.message(
+        report = self._reporter().message(
             message, level, hint=hint, scopes=_with_request(scopes, unit)
         )
         return self._submit(report, scopes, unit)
@@ -352,7 +354,7 @@ class Client:
         """Capture an event that the program made; returns its id, None when it was dropped."""
         if self.closed or log.inside.get():
             return None
-        report = self._pipeline.event(event, hint, scopes=_with_request(scopes, unit), where=unit)
+        report = self._reporter().event(event, hint, scopes=_with_request(scopes, unit), where=unit)
         return self._submit(report, scopes, unit)
 
     def capture_feedback(
@@ -403,11 +405,11 @@ class Client:
 
     def add_processor(self, processor: EventProcessor) -> None:
         """Let `processor` see every event."""
-        self._pipeline.add_processor(processor)
+        self._reporter().add_processor(processor)
 
     def remove_processor(self, processor: EventProcessor) -> None:
         """Take it out again."""
-        self._pipeline.remove_processor(processor)
+        self._reporter().remove_processor(processor)
 
     # --- sessions -----------------------------------------------------------------------------
 
@@ -451,6 +453,17 @@ class Client:
             self._parts.sessions.application.navigate(name)
 
     # --- inside -------------------------------------------------------------------------------
+
+    def _reporter(self) -> Reporter:
+        """Return what captures, loaded by the worker's first job or by whoever needs it before.
+
+        So `init` does not wait for it, and a crash needs no import. Of two that are made at the
+        same moment the first one counts.
+        """
+        reporters = self._reporters
+        if not reporters:
+            reporters.append(self._parts.reporter())
+        return reporters[0]
 
     def witness(self, error: Exception, place: str) -> None:
         """Count an error of our own that stopped at a boundary."""

@@ -22,6 +22,7 @@ from crashfree._capture.repair import level_of
 from crashfree._capture.scope import Scope, merged
 from crashfree._capture.settings import CaptureSettings
 from crashfree._client.callbacks import FAILED, called
+from crashfree._client.report import Discard, Report
 from crashfree._client.sightings import Sightings
 from crashfree._client.storm import Storm, place_of
 from crashfree._ground import ids, log
@@ -33,7 +34,6 @@ from crashfree._sessions.verdict import Verdict
 from crashfree.types import (
     Attachment,
     BeforeSend,
-    DataCategory,
     DiscardReason,
     Event,
     EventProcessor,
@@ -49,27 +49,6 @@ ERROR_LEVELS = frozenset(("error", "fatal"))
 
 _ORDER: Mapping[Verdict, int] = {"none": 0, "errored": 1, "unhandled": 2, "crashed": 3}
 _SIZE_HINT = 16 * limits.KIB
-
-
-class Discard(NamedTuple):
-    """Something that is not sent, and why."""
-
-    reason: DiscardReason
-    category: DataCategory = "error"
-
-
-class Report(NamedTuple):
-    """What came out of one capture."""
-
-    event_id: str
-    verdict: Verdict = "none"
-    duplicate: bool = False
-    """The same exception object was captured before: it adds no error, but may raise the status."""
-    item: Item | None = None
-    """The event, to be sent; None when it was dropped."""
-    attachments: tuple[Item, ...] = ()
-    discards: tuple[tuple[Discard, int], ...] = ()
-    """What is not sent, each with its quantity, for the client report."""
 
 
 class Filters(NamedTuple):

@@ -13,7 +13,8 @@ import pytest
 
 from crashfree._capture.scope import Scope
 from crashfree._capture.settings import CaptureSettings
-from crashfree._client.pipeline import Discard, Filters, Pipeline, Report, verdict_of
+from crashfree._client.pipeline import Filters, Pipeline, verdict_of
+from crashfree._client.report import Discard, Report
 from crashfree._ground import log
 from tests.support.clock import FakeClock
 from tests.support.normaliser import complaints
