@@ -93,7 +93,7 @@ print(__import__("json").dumps(names))
     names = json.loads(result.stdout.splitlines()[-1])
     assert "crashfree._client.client" in names
     assert "crashfree._client.pipeline" not in names
-    assert len(names) <= 100, names
+    assert len(names) <= 82, names
 
 
 def test_init_starts_no_thread() -> None:

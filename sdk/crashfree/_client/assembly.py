@@ -17,12 +17,11 @@ from crashfree._client.options import Options
 from crashfree._client.report import Reporter
 from crashfree._client.runnotes import JOURNAL, LEDGER, RunNotes
 from crashfree._delivery.discards import Discards
-from crashfree._delivery.httptransport import HttpTransport
-from crashfree._delivery.outbox import QueueLimits
+from crashfree._delivery.latetransport import Carrier, LateTransport
 from crashfree._delivery.spool import Spool, SpoolLimits, default_directory
 from crashfree._delivery.transport import NullTransport, Transport
 from crashfree._delivery.worker import Worker
-from crashfree._ground import forkgate, http, ids
+from crashfree._ground import forkgate, ids
 from crashfree._ground.clock import Clock
 from crashfree._ground.typed import NamedTuple, Protocol
 from crashfree._protocol.dsn import Dsn
@@ -66,7 +65,7 @@ class Parts(NamedTuple):
     worker: Worker
     discards: tuple[Discards, ...]
     """One for each destination: each server is told what it missed. At least one."""
-    https: tuple[HttpTransport, ...]
+    https: tuple[LateTransport, ...]
     transport: Transport
     consent: Consent | None
     spools: tuple[Spool, ...]
@@ -90,7 +89,7 @@ def assemble(
     """Make every part that `options` ask for. Raises ConfigurationError (a proxy that is none)."""
     worker = Worker(clock=clock)
     discards = tuple(Discards(options.on_drop, later=worker.submit) for _ in options.dsn or (None,))
-    https: tuple[HttpTransport, ...] = ()
+    https: tuple[LateTransport, ...] = ()
     spools: tuple[Spool, ...] = ()
     if transports is None:
         spools = _spools(options, clock, environ, discards)
@@ -173,8 +172,41 @@ def _http_transports(
     worker: Worker,
     discards: tuple[Discards, ...],
     spools: tuple[Spool, ...],
-) -> tuple[HttpTransport, ...]:
-    settings = http.resolve_settings(
+) -> tuple[LateTransport, ...]:
+    if _proxied(options, environ):
+        # A proxy that is none is an error of `init`, before anything has changed.
+        _carrier_maker(options, environ)
+
+    def late(dsn: Dsn, losses: Discards, spool: Spool | None) -> LateTransport:
+        def make() -> Carrier:
+            return _carrier_maker(options, environ)(dsn, worker, clock, losses, spool)
+
+        return LateTransport(make, leave=_nothing if spool is None else spool.forget)
+
+    return tuple(
+        late(dsn, losses, spools[number] if spools else None)
+        for number, (dsn, losses) in enumerate(zip(options.dsn, discards, strict=False))
+    )
+
+
+def _nothing() -> None:
+    """Nothing was inherited."""
+
+
+def _proxied(options: Options, environ: Mapping[str, str]) -> bool:
+    return bool(options.http_proxy or options.https_proxy) or any(
+        name.lower().endswith("_proxy") for name in environ
+    )
+
+
+def _carrier_maker(
+    options: Options, environ: Mapping[str, str]
+) -> Callable[[Dsn, Worker, Clock, Discards, Spool | None], Carrier]:
+    with forkgate.importing():
+        from crashfree._delivery.httptransport import HttpTransport
+        from crashfree._delivery.outbox import QueueLimits
+        from crashfree._ground.http import resolve_settings
+    settings = resolve_settings(
         environ,
         http_proxy=options.http_proxy,
         https_proxy=options.https_proxy,
@@ -186,7 +218,9 @@ def _http_transports(
         socket_options=options.socket_options,
     )
 
-    def transport(dsn: Dsn, losses: Discards, spool: Spool | None) -> HttpTransport:
+    def make(
+        dsn: Dsn, worker: Worker, clock: Clock, losses: Discards, spool: Spool | None
+    ) -> Carrier:
         return HttpTransport(
             dsn,
             worker=worker,
@@ -199,10 +233,7 @@ def _http_transports(
             send_client_reports=options.send_client_reports,
         )
 
-    return tuple(
-        transport(dsn, losses, spools[number] if spools else None)
-        for number, (dsn, losses) in enumerate(zip(options.dsn, discards, strict=False))
-    )
+    return make
 
 
 # --- sessions -------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from crashfree._delivery.httptransport import HttpTransport
+from crashfree._delivery.latetransport import LateTransport
 from crashfree._delivery.statistics import Statistics, combined
 from crashfree._delivery.transport import ForkAware, Reporting, Transport
 from crashfree._ground import log
@@ -34,7 +35,7 @@ class FanOutTransport:
         self._clock = clock
         if len(self.transports) > 1:
             for transport in self.transports:
-                if isinstance(transport, HttpTransport):
+                if isinstance(transport, (HttpTransport, LateTransport)):
                     transport.step_aside()
 
     def submit(self, envelope: Envelope) -> bool:

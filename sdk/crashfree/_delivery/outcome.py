@@ -6,7 +6,7 @@ has a reason. Pure; threads: any. Source: wire.md section 11.1.
 
 from __future__ import annotations
 
-from crashfree._ground.http import Reply
+from crashfree._ground.reply import Reply
 from crashfree._ground.typed import Literal, TypeAlias
 from crashfree.errors import Unreachable
 from crashfree.types import DiscardReason

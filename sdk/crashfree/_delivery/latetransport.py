@@ -1,0 +1,89 @@
+"""The way to a DSN before anything was sent: it is loaded and made at first need.
+
+HTTP, queue and answers are a fifth of the library, and `init` sends nothing. The worker's first job
+makes the transport; a program that is quicker makes it itself.
+
+Invariant: of two that are made at the same moment the first one counts. Threads: any; finalizers
+and signal handlers too. Fork: what the parent has not made the child makes for itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from crashfree._delivery.statistics import Statistics
+from crashfree._ground.typed import Protocol
+from crashfree._protocol.envelope import Envelope
+from crashfree.types import DataCategory
+
+
+class Carrier(Protocol):
+    """What is made (`crashfree._delivery.httptransport.HttpTransport`)."""
+
+    def submit(self, envelope: Envelope) -> bool: ...
+    def flush(self, timeout: float) -> bool: ...
+    def close(self, timeout: float) -> bool: ...
+    def forget(self) -> None: ...
+    def stats(self) -> Statistics: ...
+    def limited(self, category: DataCategory) -> bool: ...
+    def resume(self) -> None: ...
+    def step_aside(self) -> None: ...
+
+
+class LateTransport:
+    """Stands for a transport until there is one, and passes everything on from then on."""
+
+    __slots__ = ("_leave", "_made", "_make", "_pid")
+    _make: Callable[[], Carrier]
+    _leave: Callable[[], None]
+    _made: list[Carrier]
+    _pid: int
+
+    def __init__(self, make: Callable[[], Carrier], *, leave: Callable[[], None]) -> None:
+        """`leave` is called in a forked child where nothing was made that could be told to."""
+        self._make = make
+        self._leave = leave
+        self._made = []
+        self._pid = os.getpid()
+
+    def submit(self, envelope: Envelope) -> bool:
+        made = self._made
+        return (made[0] if made else self._carrier()).submit(envelope)
+
+    def flush(self, timeout: float) -> bool:
+        return self._carrier().flush(timeout)
+
+    def close(self, timeout: float) -> bool:
+        return self._carrier().close(timeout)
+
+    def forget(self) -> None:
+        """Leave everything to the parent, in a forked child."""
+        self._pid = os.getpid()
+        if self._made:
+            self._made[0].forget()
+        else:
+            self._leave()
+
+    def stats(self) -> Statistics:
+        return self._carrier().stats()
+
+    def limited(self, category: DataCategory) -> bool:
+        """Return whether items of `category` would be dropped now."""
+        return self._carrier().limited(category)
+
+    def resume(self) -> None:
+        """Send what earlier runs left on disk, soon."""
+        self._carrier().resume()
+
+    def step_aside(self) -> None:
+        """Share the worker with other transports."""
+        self._carrier().step_aside()
+
+    def _carrier(self) -> Carrier:
+        made = self._made
+        if not made:
+            if os.getpid() != self._pid:
+                self.forget()
+            made.append(self._make())
+        return made[0]
