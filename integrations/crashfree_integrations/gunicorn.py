@@ -18,14 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
-from inspect import iscoroutinefunction
 from typing import Any, Final
 
 from crashfree.integration import Kit
 from crashfree.types import SessionMode
-from crashfree_integrations.asgi import AsgiMiddleware
+from crashfree_integrations import loaded
 from crashfree_integrations.framework import framework, require
-from crashfree_integrations.wsgi import WsgiMiddleware
 
 OLDEST: Final = "21.2"
 _WSGI: Final = frozenset(
@@ -45,24 +43,27 @@ class GunicornIntegration:
         framework("gunicorn", OLDEST)
         base: Any = import_module("gunicorn.app.base")
         require(base.BaseApplication, "wsgi")
-        kit.wrap(base.BaseApplication, "wsgi", _counted)
+        kit.wrap(base.BaseApplication, "wsgi", _counted(kit))
 
     def uninstall(self) -> None:
         """Everything is undone by the kit."""
 
 
-def _counted(original: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(original)
-    def wsgi(self: Any) -> Any:
-        application: Any = original(self)
-        speaks = _interface(self.cfg.worker_class)
-        if speaks == "wsgi":
-            return WsgiMiddleware(application)
-        if speaks == "asgi" and _is_asgi(application):
-            return AsgiMiddleware(application)
-        return application
+def _counted(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def wsgi(self: Any) -> Any:
+            application: Any = original(self)
+            speaks = _interface(self.cfg.worker_class)
+            if speaks == "wsgi":
+                return loaded.wsgi(kit, application)
+            if speaks == "asgi" and loaded.is_asgi(application):
+                return loaded.asgi(kit, application)
+            return application
 
-    return wsgi
+        return wsgi
+
+    return wrapped
 
 
 def _interface(worker: Any) -> str | None:
@@ -73,12 +74,3 @@ def _interface(worker: Any) -> str | None:
         if owner.__module__ in _WSGI:
             return "wsgi"
     return None
-
-
-def _is_asgi(application: Any) -> bool:
-    """Return whether this is called as ASGI 3 is, and not as ASGI 2, or to make an application."""
-    if isinstance(application, type):
-        return False
-    return iscoroutinefunction(application) or iscoroutinefunction(
-        getattr(application, "__call__", None)  # noqa: B004 -- of what kind it is, not whether
-    )

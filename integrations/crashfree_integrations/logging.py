@@ -28,8 +28,8 @@ from crashfree.types import Breadcrumb, Event, Hint
 
 OWN_LOGGERS = ("crashfree",)
 FRAMEWORK_LOGGERS = (
-    "aiohttp.server", "celery", "django.request", "django.server", "granian", "gunicorn",
-    "hypercorn", "rq", "uvicorn", "waitress",
+    "_granian", "aiohttp.server", "celery", "django.request", "django.server", "granian",
+    "gunicorn", "hypercorn", "rq", "uvicorn", "waitress",
 )  # fmt: skip
 """Their error records speak of errors that their integrations report, or of a server's own
 business (a client that went away, a worker that is replaced): they become breadcrumbs."""

@@ -119,6 +119,8 @@ class Body:
             raise
         except BaseException as error:
             self._run(self._unit.crash, error)
+            # It is over, and not every server closes a body that has failed.
+            self._unit.end()
             raise
         return part
 

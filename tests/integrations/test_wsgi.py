@@ -193,6 +193,23 @@ def test_a_body_that_no_server_closes_is_counted_by_its_finalizer() -> None:
         assert counts(seen) == {"exited": 1}
 
 
+def test_a_body_that_fails_ends_its_unit_without_being_closed() -> None:
+    """uvicorn's own bridge to WSGI closes nothing."""
+
+    def failing() -> Iterator[bytes]:
+        yield b"a"
+        raise OSError("gone")
+
+    with capture(session_mode="request") as seen:
+        answer = WsgiMiddleware(lambda environ, start: failing())(environ(), started)
+        with pytest.raises(OSError, match="gone"):
+            list(answer)
+        seen.client.flush()
+        assert counts(seen) == {"crashed": 1}
+        answer.close()  # type: ignore[attr-defined]
+    assert counts(seen) == {"crashed": 1}
+
+
 def test_lists_and_tuples_go_through_as_they_are() -> None:
     with capture(session_mode="request"):
         for body in ([b"a"], (b"a",)):

@@ -74,6 +74,31 @@ def stream():
 
 wsgi = {wrapped}
 """
+PLAIN_ASGI = """
+import os
+{init}
+TRUTH = os.open(os.environ["TRUTH"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+async def serve(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({{"type": message["type"] + ".complete"}})
+            if message["type"] == "lifespan.shutdown":
+                return
+    path = scope["path"]
+    os.write(TRUTH, b"%s\\n" % path.encode())
+    if path == "/error":
+        raise ValueError("error")
+    await send({{"type": "http.response.start", "status": 200,
+                "headers": [(b"content-type", b"text/plain")]}})
+    if path == "/stream":
+        await send({{"type": "http.response.body", "body": b"a", "more_body": True}})
+        raise ValueError("while streaming")
+    await send({{"type": "http.response.body", "body": str(os.getpid()).encode()}})
+
+asgi = {wrapped}
+"""
 LAUNCHER = ("-m", "crashfree", "run", "--release", "app@1.0", "--", sys.executable)
 INIT = 'import crashfree\ncrashfree.init(release="app@1.0")'
 MIDDLEWARE = "from crashfree_integrations.wsgi import WsgiMiddleware"
@@ -91,6 +116,31 @@ WORKERS = {
     "gthread": ("-k", "gthread", "-w", "2", "--threads", "4"),
     "preload": ("-w", "2", "--preload"),
     "gevent": ("-k", "gevent", "-w", "2"),
+}
+ASGI_MIDDLEWARE = "from crashfree_integrations.asgi import AsgiMiddleware"
+PLAINS = {
+    ("wsgi", "launched"): APPLICATIONS["plain-launched"],
+    ("wsgi", "by-hand"): APPLICATIONS["plain-by-hand"],
+    ("asgi", "launched"): (PLAIN_ASGI.format(init="", wrapped="serve"), LAUNCHER),
+    ("asgi", "by-hand"): (
+        PLAIN_ASGI.format(init=f"{INIT}\n{ASGI_MIDDLEWARE}", wrapped="AsgiMiddleware(serve)"),
+        (),
+    ),
+}
+UVICORN = ("uvicorn", "--log-level", "warning", "--timeout-graceful-shutdown", "2")
+HYPERCORN = ("hypercorn", "--graceful-timeout", "2")
+GRANIAN = ("granian", "--log-level", "warning", "--workers", "2", "--workers-kill-timeout", "3")
+# Name: the interface of the application, and the command without its port.
+OTHERS = {
+    "uvicorn": ("asgi", (*UVICORN, "application:asgi")),
+    "uvicorn-2-workers": ("asgi", (*UVICORN, "--workers", "2", "application:asgi")),
+    "uvicorn-wsgi": ("wsgi", (*UVICORN, "--interface", "wsgi", "application:wsgi")),
+    "hypercorn-asgi": ("asgi", (*HYPERCORN, "application:asgi")),
+    "hypercorn-wsgi": ("wsgi", (*HYPERCORN, "application:wsgi")),
+    "granian-asgi": ("asgi", (*GRANIAN, "--interface", "asgi", "application:asgi")),
+    "granian-asginl": ("asgi", (*GRANIAN, "--interface", "asginl", "application:asgi")),
+    "granian-wsgi": ("wsgi", (*GRANIAN, "--interface", "wsgi", "application:wsgi")),
+    "waitress": ("wsgi", ("waitress", "--host", "127.0.0.1", "application:wsgi")),
 }
 Start = Callable[..., AbstractContextManager[Fleet]]
 
@@ -151,6 +201,36 @@ def test_launched_or_by_hand_the_numbers_are_what_was_served(
     assert lives.counts == served(fleet), fleet.output
     assert before == lives.counts, "a graceful stop needs no restart"
     assert lives.ups == [], "neither master nor workers are sessions of their own"
+    assert lives.leftovers() == []
+    assert len(lives.events) == 12
+    assert {event["exception"]["values"][-1]["type"] for event in lives.events} == {"ValueError"}
+
+
+@pytest.mark.parametrize("how", ["launched", "by-hand"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_servers_count_an_application_without_a_framework_too(
+    lives: Lives, tmp_path: Path, name: str, how: str
+) -> None:
+    interface, (module, *options) = OTHERS[name]
+    source, prefix = PLAINS[interface, how]
+
+    def command(port: int) -> list[str]:
+        place = ["--bind", f"127.0.0.1:{port}"] if module == "hypercorn" else ["--port", str(port)]
+        return [sys.executable, *prefix, "-m", module, *place, *options]
+
+    server = Server(name, (module,), command)
+    if missing(server) is not None:
+        pytest.skip(f"{module} is not installed")
+    fleet = Fleet(server, tmp_path, lives.env)
+    (tmp_path / "application.py").write_text(source)
+    with fleet:
+        fleet.load(ok=60, error=8, stream=4)
+        fleet.stop()
+    before = lives.counts
+    lives.adopt()
+    assert lives.counts == served(fleet), fleet.output
+    assert before == lives.counts, "a graceful stop needs no restart"
+    assert lives.ups == [], "neither parent nor workers are sessions of their own"
     assert lives.leftovers() == []
     assert len(lives.events) == 12
     assert {event["exception"]["values"][-1]["type"] for event in lives.events} == {"ValueError"}
