@@ -37,6 +37,8 @@ TIME_BUDGET = 0.05
 CYCLIC = "<cyclic>"
 SKIPPED = rendering.SKIPPED
 
+_LEAF_BYTES = 85
+_CONTAINER_BYTES = 240
 _LARGEST = 1 << 53
 _LONGEST_RENDERING = rendering.CHARACTERS
 
@@ -59,6 +61,7 @@ class Normalizer:
         "notes",
         "quoted",
         "short",
+        "walked",
     )
     max_bytes: int
     """UTF-8 bytes of one text."""
@@ -72,6 +75,8 @@ class Normalizer:
     _sensitive: Callable[[str], bool]
     short: int
     """Characters that are within the limit whatever they are."""
+    walked: int
+    """Roughly how many bytes the local variables take that were walked so far."""
 
     def __init__(
         self,
@@ -91,6 +96,7 @@ class Normalizer:
         self._open = set()
         self._sensitive = sensitive
         self.short = max_bytes // 4
+        self.walked = 0
 
     # -- entrances
 
@@ -141,7 +147,10 @@ class Normalizer:
         kind: type[Any] = type(value)
         if self.quoted:
             if not rendering.is_container(kind):
-                return self._leaf_repr(value, path, depth)
+                leaf = self._leaf_repr(value, path, depth)
+                self.walked += _LEAF_BYTES + (len(leaf) if type(leaf) is str else 0)
+                return leaf
+            self.walked += _CONTAINER_BYTES
         elif kind is str:
             text: str = value  # type: ignore[assignment]
             return text if len(text) <= self.short else self.text(text, path)

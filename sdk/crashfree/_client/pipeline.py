@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from crashfree._capture import exceptions, foreign, plain
-from crashfree._capture.draft import Draft, Recorder
+from crashfree._capture.draft import Draft, Recorder, held_by
 from crashfree._capture.rendering import text_of
 from crashfree._capture.repair import level_of
 from crashfree._capture.scope import Scope, merged
@@ -48,7 +48,6 @@ SURVIVED = frozenset(("threading", "unraisablehook", "asyncio", "future"))
 ERROR_LEVELS = frozenset(("error", "fatal"))
 
 _ORDER: Mapping[Verdict, int] = {"none": 0, "errored": 1, "unhandled": 2, "crashed": 3}
-_SIZE_HINT = 16 * limits.KIB
 
 
 class Filters(NamedTuple):
@@ -331,9 +330,9 @@ def _item(draft: Draft, event: Event | None, verdict: Verdict) -> Item:
     """Return the item; the event is built, where it is not yet, and encoded when it is sent."""
     unhandled = verdict in ("crashed", "unhandled")
     if event is None:
-        return event_item(draft.finish, size_hint=_SIZE_HINT, unhandled=unhandled)
+        return event_item(draft.finish, size_hint=draft.stow(), unhandled=unhandled)
     seen: Event = event
-    return event_item(lambda: draft.encoded(seen), size_hint=_SIZE_HINT, unhandled=unhandled)
+    return event_item(lambda: draft.encoded(seen), size_hint=held_by(seen), unhandled=unhandled)
 
 
 def _completed(hint: Hint | None, error: BaseException | None) -> Hint:

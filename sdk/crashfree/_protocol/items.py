@@ -118,7 +118,7 @@ class Item:
 
     @property
     def size_hint(self) -> int:
-        """Payload size in bytes; before a lazy payload is built, what its maker expects."""
+        """Payload size in bytes; before a lazy payload is built, what its parts take in memory."""
         payload = self._payload
         return self._size_hint if payload is None else len(payload)
 

@@ -6,11 +6,12 @@ import asyncio
 import json
 import sys
 import threading
+import tracemalloc
 from typing import Any
 
 import pytest
 
-from crashfree._capture.draft import Draft, Recorder
+from crashfree._capture.draft import Draft, Recorder, held_by
 from crashfree._capture.scope import Scope
 from crashfree._capture.settings import CaptureSettings
 from tests.support.clock import FakeClock
@@ -341,3 +342,75 @@ def test_an_event_of_any_size_is_sent_below_the_limit() -> None:
     event = strictly(payload)
     assert event["exception"]["values"][0]["type"] == "ValueError"
     assert event["contexts"]["trace"]
+
+
+def filled(scope: Scope) -> Scope:
+    for index in range(30):
+        scope.add_breadcrumb(category="query", message=f"SELECT {index}", data={"rows": index})
+    scope.set_tag("color", "red")
+    scope.set_context("app", {"app_name": "shop"})
+    scope.set_context("cart", {"items": 3})
+    return scope
+
+
+def test_a_stowed_draft_finishes_as_if_it_had_not_been() -> None:
+    own = recorder()
+    error = caught(ValueError("bad"))
+    draft = own.exception(error, filled(Scope()))
+    before = event_of(draft)
+    draft.stow()
+    assert draft.taken == {}
+    assert event_of(draft) == before
+    assert event_of(draft) == before
+
+
+def recursing(depth: int) -> BaseException:
+    local = {"depth": depth, "names": ["a", "b"]}
+
+    def go(left: int) -> None:
+        if left <= 0:
+            raise ValueError(local)
+        go(left - 1)
+
+    try:
+        go(depth)
+    except ValueError as error:
+        return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize("with_locals", [False, True], ids=["bare", "locals"])
+@pytest.mark.parametrize("crumbs", [False, True], ids=["empty scope", "full scope"])
+@pytest.mark.parametrize("depth", [0, 20, 90])
+def test_a_stowed_draft_knows_what_it_takes(with_locals: bool, crumbs: bool, depth: int) -> None:
+    """The queue's bound on memory is as good as this number. Source: wire.md section 13."""
+    own = recorder(with_locals=with_locals)
+    scope = filled(Scope()) if crumbs else Scope()
+    errors = [recursing(depth) for _ in range(51)]
+    kept = [own.exception(errors[50], scope)]
+    said = kept[0].stow()
+    tracemalloc.start()
+    try:
+        for error in errors[:50]:
+            draft = own.exception(error, scope)
+            draft.stow()
+            kept.append(draft)
+        taken = tracemalloc.get_traced_memory()[0] / 50
+    finally:
+        tracemalloc.stop()
+    # Queued it has an item and an envelope as well, of 0.5 KB.
+    assert 0.6 * said < taken + 512 < 1.4 * said
+
+
+def test_a_built_event_knows_what_it_takes() -> None:
+    own = recorder()
+    scope = filled(Scope())
+    error = recursing(20)
+    own.exception(error, scope).build()
+    tracemalloc.start()
+    try:
+        events = [own.exception(error, scope).build() for _ in range(20)]
+        taken = tracemalloc.get_traced_memory()[0] / 20
+    finally:
+        tracemalloc.stop()
+    assert 0.6 * held_by(events[0]) < taken < 1.4 * held_by(events[0])
