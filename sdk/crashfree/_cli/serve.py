@@ -1,8 +1,8 @@
 """`crashfree serve`: run the local release-health server until it is told to stop.
 
 With `--ready-file` it writes, once it answers, a JSON object with `url`, `dsn`, `token`,
-`organization`, `project` and `projects`, so that programs need not guess. SIGINT and SIGTERM stop
-it after what is being received has been written.
+`organization`, `project`, `projects` and `page`, so that programs need not guess. SIGINT and
+SIGTERM stop it after what is being received has been written.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             output.emit(told)
         else:
-            output.note(args, f"release health: {server.url}")
+            output.note(args, f"release health: {server.page}")
             output.note(args, f"DSN: {server.dsn}")
             output.note(args, f"token: {server.token}")
         announced = _announced(told, args)
@@ -127,6 +127,7 @@ def ready(server: LocalServer) -> dict[str, Any]:
     """Return what a program needs to use a server."""
     return {
         "url": server.url,
+        "page": server.page,
         "dsn": server.dsn,
         "token": server.token,
         "organization": server.organization,

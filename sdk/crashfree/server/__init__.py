@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Final
+from urllib.parse import quote
 
 from typing_extensions import Self
 
@@ -124,6 +125,11 @@ class LocalServer:
     def token(self) -> str:
         """The bearer token of the management API."""
         return str(self._live().token)
+
+    @property
+    def page(self) -> str:
+        """The address of the page; it brings the token along, so open it once."""
+        return f"{self.url}/?token={quote(self.token, safe='')}"
 
     @property
     def organization(self) -> str:

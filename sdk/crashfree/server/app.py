@@ -25,6 +25,8 @@ from crashfree.server import catalog_api, openapi, projects_api, sessions_api
 from crashfree.server.context import Context
 from crashfree.server.endpoint import Problem, answer
 from crashfree.server.intake import Intake
+from crashfree.server.pages import door
+from crashfree.server.pages import routes as pages
 from crashfree.server.projects import Projects
 from crashfree.server.trouble import Troubles
 
@@ -125,7 +127,7 @@ class App:
             ).response()
         path = request.scope["path"]
         if path == API.rstrip("/") or path.startswith(API):
-            return self._token_fault(request.headers.get("authorization"))
+            return self._token_fault(request)
         if request.method not in _READING and not _same_site(request):
             return Problem(403, "cross-site request").response()
         return None
@@ -145,8 +147,13 @@ class App:
             return False
         return True
 
-    def _token_fault(self, authorization: str | None) -> Response | None:
+    def _token_fault(self, request: Request) -> Response | None:
+        authorization = request.headers.get("authorization")
         if authorization is None:
+            # A page links to the answers behind it; what it may do itself goes through its forms.
+            reading = request.method in _READING and _same_site(request)
+            if reading and door.is_open(request, self._context.token):
+                return None
             return Problem(401).response()
         words = authorization.split()
         if not words or words[0].lower() not in ("bearer", "token"):
@@ -188,4 +195,5 @@ def _same_site(request: Request) -> bool:
 def routes() -> list[BaseRoute]:
     """Return every route but the ingest paths."""
     listed = [*sessions_api.ROUTES, *projects_api.ROUTES, *catalog_api.ROUTES]
-    return [*listed, openapi.route(listed, catalog_api.BODIES, catalog_api.QUERIES)]
+    described = openapi.route(listed, catalog_api.BODIES, catalog_api.QUERIES)
+    return [*listed, described, *pages.ROUTES]

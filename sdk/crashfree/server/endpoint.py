@@ -191,26 +191,29 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 def _run(handler: Handler, request: Request, body: bytes) -> Response:
+    return handler(call_of(request, body))
+
+
+def call_of(request: Request, body: bytes = b"") -> Call:
+    """Return a request as handlers see it; Problem(404) when its path names what is not ours."""
     where = context(request)
     path = cast("Mapping[str, str]", request.path_params)
     if "organization" in path and path["organization"] != where.organization:
         raise Problem(404)
-    project = find_project(where.store, path["project"]) if "project" in path else _NO_PROJECT
-    return handler(
-        Call(
-            request,
-            path,
-            request.query_params,
-            request.headers,
-            body,
-            where,
-            where.clock.time(),
-            project,
-        )
+    project = find_project(where.store, path["project"]) if "project" in path else NO_PROJECT
+    return Call(
+        request,
+        path,
+        request.query_params,
+        request.headers,
+        body,
+        where,
+        where.clock.time(),
+        project,
     )
 
 
-_NO_PROJECT: Final = Project(0, "", "", None, False, 0.0)
+NO_PROJECT: Final = Project(0, "", "", None, False, 0.0)
 
 
 def find_project(store: Store, name: str) -> Project:

@@ -1,0 +1,15 @@
+"""All addresses of the page."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.routing import BaseRoute
+
+from crashfree.server.pages import assets, releases_page, site
+
+ROUTES: Final[list[BaseRoute]] = [
+    *assets.ROUTES,
+    *site.ROUTES,
+    *releases_page.ROUTES,
+]

@@ -1,0 +1,50 @@
+// The page's own script: everything works without it.
+"use strict";
+
+// Times: written in UTC by the server, shown in the zone of whoever looks.
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
+const full = new Intl.DateTimeFormat(undefined, {
+  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit",
+});
+const ago = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];
+
+function since(at) {
+  const seconds = (at.getTime() - Date.now()) / 1000;
+  for (const [unit, length] of UNITS) {
+    if (Math.abs(seconds) >= length) return ago.format(Math.trunc(seconds / length), unit);
+  }
+  return ago.format(0, "minute");
+}
+
+function localise(root) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    const style = time.dataset.style;
+    time.textContent = style === "ago" ? since(at) : (style === "day" ? day : full).format(at);
+  }
+}
+
+// Addresses stay short: what is empty is not asked for.
+function tidy(event) {
+  const form = event.target;
+  if (form.method !== "get") return;
+  for (const field of form.querySelectorAll("input, select")) {
+    if (field.value === "" && !field.required) field.disabled = true;
+  }
+}
+
+// A choice is a question at once; without script there is the button.
+function choose(event) {
+  if (event.target.matches(".chooser select")) event.target.form.requestSubmit();
+}
+
+document.addEventListener("submit", tidy);
+document.addEventListener("change", choose);
+window.addEventListener("pageshow", () => {
+  for (const field of document.querySelectorAll(".chooser :disabled")) field.disabled = false;
+});
+localise(document);
+for (const said of document.querySelectorAll("[data-zone]")) said.textContent = `Times in ${zone}`;
