@@ -18,6 +18,7 @@ from crashfree.server import (
     releases_api,
     repositories_api,
     rules_api,
+    thresholds,
 )
 from crashfree.server.endpoint import Call, answer, api
 from crashfree.server.fields import Object
@@ -91,6 +92,7 @@ ROUTES: Final[list[Route]] = [
     *issues_api.ROUTES,
     *repositories_api.ROUTES,
     *rules_api.ROUTES,
+    *thresholds.ROUTES,
 ]
 
 BODIES: Final[Mapping[tuple[str, str], Object]] = {
@@ -99,6 +101,7 @@ BODIES: Final[Mapping[tuple[str, str], Object]] = {
     **issues_api.BODIES,
     **repositories_api.BODIES,
     **rules_api.BODIES,
+    **thresholds.BODIES,
 }
 """The bodies of requests, for the description of the API: (method, path) -> shape."""
 
@@ -114,6 +117,9 @@ _PERIOD: Final = {
 _RELEASE_HEALTH: Final = {
     "health": "`1`: with the health of each project.",
     "summaryStatsPeriod": "What period the health is about (24h).",
+    "summaryStart": "Begin of that period, instead.",
+    "summaryEnd": "End of that period.",
+    "environment": "Name; may be repeated.",
     "adoptionStages": "`1`: with the stage of adoption in each project.",
 }
 _RELEASES: Final = {
@@ -139,6 +145,9 @@ _ISSUES: Final = {
     ),
     "sort": "One of date (default), new, freq, user.",
     "environment": "Name; may be repeated.",
+    "statsPeriod": "Seen within a period up to now: `24h`, `14d` (any time).",
+    "start": "Begin of the period, instead.",
+    "end": "End of the period.",
     **_PAGE,
 }
 _FILES: Final = {"query": "A part of the name.", "checksum": "A SHA-1; may be repeated.", **_PAGE}

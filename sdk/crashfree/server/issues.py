@@ -25,8 +25,10 @@ from crashfree.server.releases import marks
 from crashfree.server.shortids import short_id
 from crashfree.server.suspects import (
     RELEASES_LOOKED_AT,
+    Change,
     Committer,
     base_name,
+    best_files,
     frame_paths,
     suggested,
     suspects,
@@ -274,25 +276,40 @@ def committers(
 
     Looked at are the release the issue was first seen in and the four before it.
     """
-    if issue.first_release_id is None:
-        return []
-    first = releases.get(db, issue.first_release_id)
-    looked_at = releases.previous(db, first, issue.project_id)[:RELEASES_LOOKED_AT]
-    names = sorted({base_name(path) for path in frame_paths(payload)} - {""})
-    changes, authors = commits.changes_of(db, looked_at, names)
+    changes, authors = _changes(db, issue, payload)
     return suspects(payload, changes, authors)
 
 
-def committers_json(db: sqlite3.Connection, ranked: Sequence[Committer]) -> list[dict[str, Any]]:
-    """Return committers as the API shows them."""
+def _changes(
+    db: sqlite3.Connection, issue: IssueRow, payload: Mapping[str, Any]
+) -> tuple[list[Change], dict[int, int | None]]:
+    """Return the changed files that may have to do with a stack, and the authors of the commits."""
+    if issue.first_release_id is None:
+        return [], {}
+    first = releases.get(db, issue.first_release_id)
+    looked_at = releases.previous(db, first, issue.project_id)[:RELEASES_LOOKED_AT]
+    names = sorted({base_name(path) for path in frame_paths(payload)} - {""})
+    return commits.changes_of(db, looked_at, names)
+
+
+def committers_json(
+    db: sqlite3.Connection, issue: IssueRow, payload: Mapping[str, Any], ranked: Sequence[Committer]
+) -> list[dict[str, Any]]:
+    """Return committers as the API shows them; `suspectFile` is why a commit is among them."""
     ids = [match.commit for entry in ranked for match in entry.commits]
-    shown = commits.commit_json(db, ids)
+    shown = commits.commit_json(db, ids, with_releases=True)
+    changes, _ = _changes(db, issue, payload)
+    reasons = best_files(frame_paths(payload)[::-1], changes)
     return [
         {
             "author": shown[entry.commits[0].commit]["author"],
             "commits": [
                 shown[match.commit]
-                | {"score": match.score, "suspectCommitType": "via commit in release"}
+                | {
+                    "score": match.score,
+                    "suspectCommitType": "via commit in release",
+                    "suspectFile": reasons.get(match.commit),
+                }
                 for match in entry.commits
             ],
         }

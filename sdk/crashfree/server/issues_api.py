@@ -29,6 +29,7 @@ from crashfree.server.fields import Choice, Flag, Free, Invalid, Object, Text
 from crashfree.server.frames import as_mapping, as_text, exceptions
 from crashfree.server.issues import IssueRow
 from crashfree.server.ownership import event_tags
+from crashfree.server.ranges import MICRO, parse_range
 from crashfree.server.releases import marks
 from crashfree.server.releases_search import release_term
 from crashfree.server.selection import Term, parse_terms
@@ -50,6 +51,12 @@ _SORTS: Final = {
     "freq": "issues.times_seen DESC, issues.id DESC",
     "user": ("(SELECT count(*) FROM issue_users WHERE issue_id = issues.id) DESC, issues.id DESC"),
 }
+# An issue was seen within a range when one of its events was; the first and the last count although
+# their events may be gone.
+_SEEN_WITHIN: Final = (
+    "((first_seen >= ? AND first_seen < ?) OR (last_seen >= ? AND last_seen < ?) OR EXISTS"
+    " (SELECT 1 FROM events WHERE issue_id = issues.id AND timestamp >= ? AND timestamp < ?))"
+)
 _TERM: Final = re.compile(
     r"!?(?:is|first-release|firstRelease|last-release|release(?:\.[a-z]+)?|environment"
     r"|assigned|level|project|issue|error\.unhandled|error\.handled):"
@@ -97,6 +104,10 @@ def _condition(db: sqlite3.Connection, call: Call, text: str) -> tuple[str, list
     values: list[object] = [*projects]
     for name in (name for name in call.query.getlist("environment") if name):
         terms.append(Term("environment", (name,), False))
+    if any(call.query.get(name) for name in ("statsPeriod", "start", "end")):
+        span = parse_range(call.query, call.now)
+        parts.append(_SEEN_WITHIN)
+        values += [instant / MICRO for instant in (span.start_us, span.end_us) * 3]
     for term in terms:
         part, more = _term(db, projects, term)
         parts.append(f"NOT ({part})" if term.negated else part)
@@ -492,7 +503,20 @@ def get_issue_event(call: Call) -> Response:
             ).fetchone()
         if row is None:
             raise Problem(404)
-        return answer(_event_json(row, full=True))
+        return answer(_event_json(row, full=True) | _neighbours(db, issue.id, row))
+
+
+def _neighbours(db: sqlite3.Connection, issue_id: int, row: Sequence[Any]) -> dict[str, Any]:
+    """Return the ids of the events of an issue right before and after one of them."""
+    found: dict[str, Any] = {}
+    for name, order, sign in (("previousEventID", "DESC", "<"), ("nextEventID", "ASC", ">")):
+        other = db.execute(
+            "SELECT event_id FROM events WHERE issue_id = ?"
+            f" AND (timestamp, id) {sign} (?, ?) ORDER BY timestamp {order}, id {order} LIMIT 1",
+            (issue_id, row[4], row[0]),
+        ).fetchone()
+        found[name] = None if other is None else other[0]
+    return found
 
 
 def get_event(call: Call) -> Response:
@@ -522,7 +546,7 @@ def get_committers(call: Call) -> Response:
         ranked = issues.committers(db, issue, payload)
         if not ranked:
             raise Problem(404, "No committers found")
-        shown = issues.committers_json(db, ranked)
+        shown = issues.committers_json(db, issue, payload, ranked)
     return answer({"committers": shown, "order": issues.ORDER})
 
 

@@ -75,6 +75,8 @@ class Store:
             raise
         self._idle: list[sqlite3.Connection] = []
         self._idle_lock = threading.Lock()
+        self._watcher: sqlite3.Connection | None = None
+        self._watcher_lock = threading.Lock()
         self._catalog_changed = []
         self._catalog_dirty = False
 
@@ -125,6 +127,16 @@ class Store:
                     self._idle.append(db)
             if not keep:
                 db.close()
+
+    def version(self) -> int:
+        """Return a number that changes whenever anybody, in any process, has written something.
+
+        Comparable within one store only: SQLite counts for a connection, so this one is kept.
+        """
+        with self._watcher_lock:
+            if self._watcher is None:
+                self._watcher = self._connect(0)
+            return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
 
     def counts(self, db: sqlite3.Connection) -> CountReader:
         """Return what answers questions about sessions; `db` is a connection of `read`."""
@@ -373,6 +385,11 @@ class Store:
             self._writer.close()
         with self._idle_lock:
             idle, self._idle = self._idle, []
+        with self._watcher_lock:
+            # Nobody asks any more: the loop has ended before the store is closed.
+            if self._watcher is not None:
+                idle.append(self._watcher)
+                self._watcher = None
         for db in idle:
             db.close()
 

@@ -87,6 +87,16 @@ def matches(frame_path: str, changes: Iterable[Change]) -> list[Match]:
     return list(found.values())
 
 
+def best_files(frames: Sequence[str], changes: Iterable[Change]) -> dict[int, str]:
+    """Return for each commit the changed file that fits one of the frames best."""
+    found: dict[int, tuple[int, str]] = {}
+    for change in changes:
+        fit = max((score(frame, change.path) for frame in frames), default=0)
+        if fit > found.get(change.commit, (0, ""))[0]:
+            found[change.commit] = (fit, change.path)
+    return {commit: path for commit, (_, path) in found.items()}
+
+
 def frame_paths(event: Mapping[str, Any]) -> list[str]:
     """Return the paths of the frames to look at, oldest call first, each once."""
     platform = as_text(event.get("platform"))

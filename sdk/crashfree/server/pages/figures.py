@@ -19,6 +19,7 @@ from crashfree.release import Release
 
 NO_DATA: Final = "—"
 _FINE: Final = 95.0
+_STYLES: Final = {"day": "%Y-%m-%d", "clock": "%H:%M:%S"}
 
 
 def percent(rate: float | None) -> str:
@@ -85,7 +86,7 @@ def size(count: float | None) -> str:
 
 
 def instant(text: str | float | None, style: str = "full") -> Markup:
-    """Return a `<time>`: `full` with date and time, `day`, or `ago` (how long since).
+    """Return a `<time>`: `full` with date and time, `day`, `clock`, or `ago` (how long since).
 
     Takes the API's text or seconds since the epoch. UTC is what is written here.
     """
@@ -93,7 +94,7 @@ def instant(text: str | float | None, style: str = "full") -> Markup:
         return Markup(NO_DATA)
     seconds = parse_timestamp(text) if isinstance(text, str) else text
     at = datetime.fromtimestamp(seconds, timezone.utc)
-    shown = at.strftime("%Y-%m-%d" if style == "day" else "%Y-%m-%d %H:%M")
+    shown = at.strftime(_STYLES.get(style, "%Y-%m-%d %H:%M"))
     machine = at.strftime("%Y-%m-%dT%H:%M:%SZ")
     return Markup('<time datetime="{}" data-style="{}" title="{} UTC">{}</time>').format(
         machine, style, at.strftime("%Y-%m-%d %H:%M:%S"), shown

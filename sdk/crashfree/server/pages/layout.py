@@ -17,7 +17,7 @@ from crashfree.server.endpoint import Call, Problem, iso
 from crashfree.server.pages.asking import Query, ask
 from crashfree.server.ranges import Range
 
-NAVIGATION: Final = (("Releases", "/releases"),)
+NAVIGATION: Final = (("Releases", "/releases"), ("Issues", "/issues"))
 """Name and address of each view of the navigation."""
 
 PERIODS: Final = (
@@ -86,12 +86,12 @@ class Chosen(NamedTuple):
         """When the range ends."""
         return iso(self.span.end_us / MICRO)
 
-    def address(self, path: str, **more: str) -> str:
+    def address(self, path: str, /, **more: str) -> str:
         """Return the address of a view with what is chosen, and more."""
         return address(path, self.query, **more)
 
 
-def address(path: str, query: Query = (), **more: str) -> str:
+def address(path: str, query: Query = (), /, **more: str) -> str:
     """Return an address; empty values are left out."""
     pairs = [*query, *((name, value) for name, value in more.items() if value)]
     return f"{path}?{urlencode(pairs)}" if pairs else path

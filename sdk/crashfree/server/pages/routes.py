@@ -6,10 +6,18 @@ from typing import Final
 
 from starlette.routing import BaseRoute
 
-from crashfree.server.pages import assets, releases_page, site
+from crashfree.server.pages import (
+    assets,
+    issue_page,
+    issues_page,
+    releases_page,
+    site,
+)
 
 ROUTES: Final[list[BaseRoute]] = [
     *assets.ROUTES,
     *site.ROUTES,
     *releases_page.ROUTES,
+    *issues_page.ROUTES,
+    *issue_page.ROUTES,
 ]

@@ -7,6 +7,7 @@ const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short"
 const full = new Intl.DateTimeFormat(undefined, {
   year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit",
 });
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const ago = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];
 
@@ -23,7 +24,7 @@ function localise(root) {
     const at = new Date(time.dateTime);
     if (Number.isNaN(at.getTime())) continue;
     const style = time.dataset.style;
-    time.textContent = style === "ago" ? since(at) : (style === "day" ? day : full).format(at);
+    time.textContent = style === "ago" ? since(at) : ({ day, clock }[style] || full).format(at);
   }
 }
 
