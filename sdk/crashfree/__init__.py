@@ -11,6 +11,8 @@ This is the lazy door: a name is imported when it is first asked for, so that `i
 costs next to nothing in a program that never starts it.
 """
 
+import sys
+
 from crashfree._version import __version__ as __version__
 
 # Type checkers know the name; importing `typing` for it would cost more than all the rest.
@@ -122,9 +124,10 @@ __all__ = (
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'crashfree' has no attribute {name!r}")
-    from importlib import import_module
-
-    value: object = getattr(import_module(_ELSEWHERE.get(name, "crashfree._api")), name)
+    home = _ELSEWHERE.get(name, "crashfree._api")
+    # Not `importlib.import_module`: that loads `importlib` and `warnings`, half a millisecond.
+    __import__(home)
+    value: object = getattr(sys.modules[home], name)
     # Found once, it is an ordinary attribute: the door costs nothing from then on.
     globals()[name] = value
     return value

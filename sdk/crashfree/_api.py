@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import Token, copy_context
-from datetime import timedelta
 from types import TracebackType
 
 from crashfree._capture.scope import Scope
@@ -23,7 +22,7 @@ from crashfree._client.unit import AnyUnit, begin_unit, ends_by_will
 from crashfree._delivery.statistics import Statistics
 from crashfree._delivery.transport import Transport
 from crashfree._ground import env
-from crashfree._ground.typed import Any, Literal, NoReturn, ParamSpec, TypeVar
+from crashfree._ground.typed import Any, Literal, NoReturn, ParamSpec, TypeVar, timedelta
 from crashfree._sessions.application import BackgroundSession
 from crashfree.types import (
     BeforeBreadcrumb,

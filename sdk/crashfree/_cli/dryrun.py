@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crashfree._ground import json
-from crashfree._ground.reply import Reply
+from crashfree._ground.http import Reply
 from crashfree.management.channel import Http
 
 _READING = frozenset(("GET", "HEAD"))

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from crashfree._capture.settings import CaptureSettings
-from crashfree._client.autopsy import Autopsy
 from crashfree._client.options import Options
 from crashfree._client.report import Reporter
 from crashfree._client.runnotes import JOURNAL, LEDGER, RunNotes
@@ -25,11 +24,10 @@ from crashfree._ground import forkgate, ids
 from crashfree._ground.clock import Clock
 from crashfree._ground.typed import NamedTuple, Protocol
 from crashfree._protocol.dsn import Dsn
-from crashfree._sessions.aggregator import SessionAggregator
 from crashfree._sessions.application import ApplicationSessions, NoSessions
+from crashfree._sessions.ending import Ending
 from crashfree._sessions.journal import Journal
-from crashfree._sessions.ledger import Ledger
-from crashfree._sessions.requests import RequestSessions
+from crashfree._sessions.unitsession import Aggregator, UnitSession, UnitSessions
 from crashfree.release import Release
 from crashfree.types import SessionAttributes, SessionUpdate
 
@@ -44,18 +42,63 @@ class Consent(Protocol):
         """Hold it back again."""
 
 
-class Sessions(NamedTuple):
+class Examiner(Protocol):
+    """Finds out how earlier runs ended (`crashfree._client.autopsy.Autopsy`)."""
+
+    @property
+    def previous_run(self) -> Ending | None: ...
+    def perform(self) -> int: ...
+
+
+class Sessions:
     """Of the process, and of its units of work. Both inert without a release."""
 
+    __slots__ = ("_made", "_make", "aggregator", "application", "requests")
     application: ApplicationSessions | NoSessions
-    requests: RequestSessions | NoSessions
-    aggregator: SessionAggregator | None
+    requests: UnitSessions
+    """Serves, where `serve` was not called, when the first unit begins."""
+    aggregator: Aggregator | None
+    """None before `serve`, and without a release."""
+    _make: Callable[[], tuple[UnitSessions, Aggregator]] | None
+    _made: list[tuple[UnitSessions, Aggregator]]
+
+    def __init__(
+        self,
+        application: ApplicationSessions | NoSessions,
+        units: Callable[[], tuple[UnitSessions, Aggregator]] | None = None,
+    ) -> None:
+        self.application = application
+        self.requests = NoSessions() if units is None else _FirstUnit(self)
+        self.aggregator = None
+        self._make = units
+        self._made = []
+
+    def serve(self) -> None:
+        """Load and make what counts units of work, if that is not done. Threads: any."""
+        if self.aggregator is None and self._make is not None:
+            # Of two that are made at the same moment the first one counts, for both.
+            self._made.append(self._make())
+            self.requests, self.aggregator = self._made[0]
 
     def forget(self) -> None:
         """Start from nothing, in a forked child."""
         self.application.forget()
         if self.aggregator is not None:
             self.aggregator.forget()
+
+
+class _FirstUnit:
+    """Begins the session of a unit that nobody was prepared for."""
+
+    __slots__ = ("_sessions",)
+    _sessions: Sessions
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def begin(self, did: str | None = None) -> UnitSession:
+        self._sessions.serve()
+        return self._sessions.requests.begin(did)
 
 
 class Parts(NamedTuple):
@@ -69,7 +112,8 @@ class Parts(NamedTuple):
     transport: Transport
     consent: Consent | None
     spools: tuple[Spool, ...]
-    autopsy: Autopsy | None
+    autopsy: Callable[[], Examiner] | None
+    """Loads and makes what finds out how earlier runs ended."""
     sessions: Sessions
     run_notes: RunNotes | None
     capture_settings: CaptureSettings
@@ -108,11 +152,6 @@ def assemble(
     notes = _run_notes(options, home, clock)
     if notes is not None:
         notes.open()
-    autopsy = None
-    if home is not None:
-        autopsy = Autopsy(
-            home, others=transports[1:], clock=clock, on_crash=options.on_crashed_last_run
-        )
     settings = _capture_settings(options, integrations)
     return Parts(
         options=options,
@@ -122,7 +161,7 @@ def assemble(
         transport=transport,
         consent=consent,
         spools=spools,
-        autopsy=autopsy,
+        autopsy=None if home is None else lambda: _autopsy(home, options, clock, transports),
         sessions=_sessions(options, clock, worker, home, notes, emit),
         run_notes=notes,
         capture_settings=settings,
@@ -144,6 +183,14 @@ def _spools(
         Spool(directory, dsn=dsn, clock=clock, on_evicted=losses.record, limits=limits)
         for dsn, losses in zip(options.dsn, discards, strict=False)
     )
+
+
+def _autopsy(
+    home: Spool, options: Options, clock: Clock, transports: tuple[Transport, ...]
+) -> Examiner:
+    with forkgate.importing():
+        from crashfree._client.autopsy import Autopsy
+    return Autopsy(home, others=transports[1:], clock=clock, on_crash=options.on_crashed_last_run)
 
 
 def _joined(
@@ -248,14 +295,11 @@ def _sessions(
     emit: Callable[[SessionUpdate], bool],
 ) -> Sessions:
     if options.release is None:
-        return Sessions(NoSessions(), NoSessions(), None)
+        return Sessions(NoSessions())
     attributes = _attributes(options.release, options)
 
-    def open_ledger() -> Ledger | None:
-        run = None if notes is None else notes.open()
-        if run is None:
-            return None
-        return Ledger.create(run.path(LEDGER), attributes=attributes, started=clock.time())
+    def units() -> tuple[UnitSessions, Aggregator]:
+        return _unit_sessions(options, attributes, clock, notes)
 
     def open_journal() -> Journal | None:
         run = None if notes is None else notes.open()
@@ -273,13 +317,30 @@ def _sessions(
         unhandled_status=options.unhandled_status,
         automatic=options.auto_session_tracking,
     )
+    return Sessions(application, units)
+
+
+def _unit_sessions(
+    options: Options, attributes: SessionAttributes, clock: Clock, notes: RunNotes | None
+) -> tuple[UnitSessions, Aggregator]:
+    with forkgate.importing():
+        from crashfree._sessions.aggregator import SessionAggregator
+        from crashfree._sessions.ledger import Ledger
+        from crashfree._sessions.requests import RequestSessions
+
+    def open_ledger() -> Ledger | None:
+        run = None if notes is None else notes.open()
+        if run is None:
+            return None
+        return Ledger.create(run.path(LEDGER), attributes=attributes, started=clock.time())
+
     aggregator = SessionAggregator(
         attributes,
         open_ledger=open_ledger,
         users=options.session_users,
         unhandled_status=options.unhandled_status,
     )
-    return Sessions(application, RequestSessions(aggregator, clock), aggregator)
+    return RequestSessions(aggregator, clock), aggregator
 
 
 def _run_notes(options: Options, home: Spool | None, clock: Clock) -> RunNotes | None:
@@ -324,6 +385,8 @@ def _capture_settings(options: Options, integrations: Callable[[], list[str]]) -
 
 def _reporter(options: Options, settings: CaptureSettings, clock: Clock) -> Reporter:
     with forkgate.importing():
+        # Timestamps ask for it late; a crash must not have to.
+        __import__("datetime")
         from crashfree._client.pipeline import Filters, Pipeline
     filters = Filters(
         ignore_errors=options.ignore_errors,

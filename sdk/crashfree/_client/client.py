@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from crashfree._capture.scope import Scope
-from crashfree._client.assembly import Sessions, assemble
+from crashfree._client.assembly import Examiner, Sessions, assemble
 from crashfree._client.options import Options
-from crashfree._client.report import Report, Reporter
+from crashfree._client.report import LateReporter, Report
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.statistics import NO_STATISTICS, Statistics
 from crashfree._delivery.transport import ForkAware, Reporting, Transport
@@ -24,7 +24,7 @@ from crashfree._ground.typed import Any, Literal, Protocol
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item, session_item, sessions_item
 from crashfree._sessions.ending import Ending
-from crashfree._sessions.requests import RequestSession
+from crashfree._sessions.unitsession import NO_UNITS, UnitSession
 from crashfree.types import (
     Breadcrumb,
     DataCategory,
@@ -48,7 +48,7 @@ class Running(Protocol):
     """What a client wants to know of the unit in which something happened."""
 
     @property
-    def session(self) -> RequestSession:
+    def session(self) -> UnitSession:
         """The unit's session."""
         ...
 
@@ -69,9 +69,10 @@ class Client:
         "__weakref__",
         "_application_mode",
         "_clock",
+        "_examiners",
         "_on_the_way",
         "_parts",
-        "_reporters",
+        "_reporter",
         "closed",
         "counting",
         "integrations",
@@ -89,7 +90,8 @@ class Client:
     integrations: list[str]
     """Names of the integrations that are installed, in order."""
     _clock: Clock
-    _reporters: list[Reporter]
+    _examiners: list[Examiner]
+    _reporter: LateReporter
     _application_mode: bool
     _on_the_way: deque[SessionUpdate]
 
@@ -118,7 +120,8 @@ class Client:
             emit=self._emit,
             integrations=lambda: self.integrations.copy(),
         )
-        self._reporters = []
+        self._reporter = LateReporter(self._parts.reporter)
+        self._examiners = []
         self._application_mode = options.session_mode != "request"
         self.counting = False
         self.integrations = []
@@ -149,8 +152,7 @@ class Client:
     @property
     def previous_run(self) -> Ending | None:
         """How the run before this one ended; None when it is not known (yet)."""
-        autopsy = self._parts.autopsy
-        return None if autopsy is None else autopsy.previous_run
+        return self._examiners[0].previous_run if self._examiners else None
 
     @property
     def application_mode(self) -> bool:
@@ -163,9 +165,12 @@ class Client:
         """Look after what earlier runs left and, in application mode, begin a session."""
         parts = self._parts
         if self._application_mode:
-            parts.worker.submit(self._reporter)
+            parts.worker.submit(self._reporter.get)
             parts.worker.submit(self._look_back)
             parts.sessions.application.begin()
+        else:
+            # Before workers are forked, who then need not load it each for itself.
+            parts.sessions.serve()
 
     def serves_units(self) -> None:
         """Note that this process serves units of work: an unsent process session is taken back.
@@ -176,6 +181,7 @@ class Client:
             return
         self._parts.sessions.application.withdraw()
         self._application_mode = False
+        self._parts.sessions.serve()
         # It may be the master of workers yet to be forked.
         self._parts.worker.retire(_RETIREMENT)
 
@@ -187,9 +193,10 @@ class Client:
         self.counting = True
         self.serves_units()
         parts = self._parts
+        parts.sessions.serve()
         if parts.sessions.aggregator is None or self.closed:
             return
-        parts.worker.submit(self._reporter)
+        parts.worker.submit(self._reporter.get)
         parts.worker.submit(self._look_back)
         parts.worker.every(parts.options.session_flush_interval, self._tick)
 
@@ -276,9 +283,7 @@ class Client:
             found = NO_STATISTICS._replace(dropped=parts.discards[0].totals())
         process = parts.sessions.application.stats()
         aggregator = parts.sessions.aggregator
-        if aggregator is None:
-            return found
-        units = aggregator.stats()
+        units = NO_UNITS if aggregator is None else aggregator.stats()
         return found._replace(
             sessions_started=process.started - process.withdrawn + units.begun,
             sessions_alive=process.alive + units.alive,
@@ -314,9 +319,17 @@ class Client:
         `mechanism` None: the program handled it. `scopes` less specific first; `unit` None: it
         happened in no unit of work.
         """
-        if self.closed or log.inside.get():
+        if self._deaf():
             return None
-        report = self._reporter().exception(
+        reporter = self._reporter.get()
+        if reporter is None:
+            self._reporter.postpone(
+                lambda: self.capture_exception(
+                    error, mechanism=mechanism, level=level, hint=hint, scopes=scopes, unit=unit
+                )
+            )
+            return None
+        report = reporter.exception(
             error,
             mechanism=mechanism,
             level=level,
@@ -336,11 +349,15 @@ class Client:
         unit: Running | None = None,
     ) -> str | None:
         """Capture a message; returns the event's id, None when it was dropped."""
-        if self.closed or log.inside.get():
+        if self._deaf():
             return None
-        report = self._reporter().message(
-            message, level, hint=hint, scopes=_with_request(scopes, unit)
-        )
+        reporter = self._reporter.get()
+        if reporter is None:
+            self._reporter.postpone(
+                lambda: self.capture_message(message, level, hint=hint, scopes=scopes, unit=unit)
+            )
+            return None
+        report = reporter.message(message, level, hint=hint, scopes=_with_request(scopes, unit))
         return self._submit(report, scopes, unit)
 
     def capture_event(
@@ -352,9 +369,18 @@ class Client:
         unit: Running | None = None,
     ) -> str | None:
         """Capture an event that the program made; returns its id, None when it was dropped."""
-        if self.closed or log.inside.get():
+        if hint is not None and "log_record" in hint and log.working.get():
+            # Our own noise, or that of what looks on while we send.
             return None
-        report = self._reporter().event(event, hint, scopes=_with_request(scopes, unit), where=unit)
+        if self._deaf():
+            return None
+        reporter = self._reporter.get()
+        if reporter is None:
+            self._reporter.postpone(
+                lambda: self.capture_event(event, hint, scopes=scopes, unit=unit)
+            )
+            return None
+        report = reporter.event(event, hint, scopes=_with_request(scopes, unit), where=unit)
         return self._submit(report, scopes, unit)
 
     def capture_feedback(
@@ -394,7 +420,7 @@ class Client:
     ) -> None:
         """Keep `crumb` in `scope`, if `before_breadcrumb` lets it."""
         options = self._parts.options
-        if self.closed or log.inside.get():
+        if self.closed or log.inside.get() or log.working.get():
             return
         if options.before_breadcrumb is not None:
             kept = self._asked(options.before_breadcrumb, crumb, hint or {})
@@ -405,11 +431,17 @@ class Client:
 
     def add_processor(self, processor: EventProcessor) -> None:
         """Let `processor` see every event."""
-        self._reporter().add_processor(processor)
+        reporter = self._reporter.get()
+        if reporter is None:
+            return self._reporter.postpone(lambda: self.add_processor(processor))
+        return reporter.add_processor(processor)
 
     def remove_processor(self, processor: EventProcessor) -> None:
         """Take it out again."""
-        self._reporter().remove_processor(processor)
+        reporter = self._reporter.get()
+        if reporter is None:
+            return self._reporter.postpone(lambda: self.remove_processor(processor))
+        return reporter.remove_processor(processor)
 
     # --- sessions -----------------------------------------------------------------------------
 
@@ -454,16 +486,19 @@ class Client:
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _reporter(self) -> Reporter:
-        """Return what captures, loaded by the worker's first job or by whoever needs it before.
+    def _deaf(self) -> bool:
+        """Return whether nothing is captured now, because a callback of ours would go in circles.
 
-        So `init` does not wait for it, and a crash needs no import. Of two that are made at the
-        same moment the first one counts.
+        A signal handler or a finalizer may have struck in the middle of that callback; who it was
+        nobody can tell, so it counts as a loss. `on_drop` is not told: it may be the callback.
         """
-        reporters = self._reporters
-        if not reporters:
-            reporters.append(self._parts.reporter())
-        return reporters[0]
+        if self.closed:
+            return True
+        if not log.inside.get():
+            return False
+        for losses in self._parts.discards:
+            losses.record("ignored", "error", tell=False)
+        return True
 
     def witness(self, error: Exception, place: str) -> None:
         """Count an error of our own that stopped at a boundary."""
@@ -565,9 +600,11 @@ class Client:
         self._adopt()
 
     def _adopt(self) -> None:
-        autopsy = self._parts.autopsy
-        if autopsy is not None:
-            autopsy.perform()
+        examiners = self._examiners
+        if not examiners and self._parts.autopsy is not None:
+            examiners.append(self._parts.autopsy())
+        if examiners:
+            examiners[0].perform()
 
     def _asked(
         self,

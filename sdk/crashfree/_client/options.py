@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import timedelta
 
 from crashfree._ground import env, log
 from crashfree._ground.typed import Any, Literal, NamedTuple, cast
@@ -304,8 +303,8 @@ def _number(
     )
 
     def check(name: str, value: object) -> object:
-        if duration and isinstance(value, timedelta):
-            value = value.total_seconds()
+        if duration and not isinstance(value, (int, float)):
+            value = _seconds(value)
         wrong_kind = isinstance(value, bool) or not isinstance(value, (int, float))
         if wrong_kind or (whole and not isinstance(value, int)):
             raise _wrong(name, value, rule, "leave it out for the default")
@@ -315,6 +314,13 @@ def _number(
         return value if whole else float(value)
 
     return check
+
+
+def _seconds(value: object) -> object:
+    # Most programs give numbers, and need no `datetime` for that.
+    from datetime import timedelta
+
+    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def _one_of(*words: str) -> _Check:

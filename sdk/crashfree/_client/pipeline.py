@@ -111,19 +111,15 @@ class Pipeline:
         `scopes`: less specific first, the second one (isolation) lends its trace. `where`: the unit
         it happened in; the same exception object counts once in each.
         """
-        outside = log.inside.set(True)
-        try:
-            if self._filters.ignore_errors and ignored(error, self._filters.ignore_errors):
-                return _dropped(ids.event_id(), "event_processor", hint, ())
-            scope = _snapshot(scopes)
-            now = self._clock.monotonic()
-            handled = mechanism is None or mechanism.get("handled") is not False
-            if handled and not self._storm.admits(place_of(error), now):
-                return self._held_back(error, scope.level or level or "error", where, now)
-            draft = self._recorder.exception(error, scope, mechanism=mechanism, level=level)
-            return self._run(draft, scope, hint, error, where)
-        finally:
-            log.inside.reset(outside)
+        if self._filters.ignore_errors and ignored(error, self._filters.ignore_errors):
+            return _dropped(ids.event_id(), "event_processor", hint, ())
+        scope = _snapshot(scopes)
+        now = self._clock.monotonic()
+        handled = mechanism is None or mechanism.get("handled") is not False
+        if handled and not self._storm.admits(place_of(error), now):
+            return self._held_back(error, scope.level or level or "error", where, now)
+        draft = self._recorder.exception(error, scope, mechanism=mechanism, level=level)
+        return self._run(draft, scope, hint, error, where)
 
     def message(
         self,
@@ -134,14 +130,10 @@ class Pipeline:
         scopes: tuple[Scope, ...] = (),
     ) -> Report:
         """Capture a message; it means nothing to the session."""
-        outside = log.inside.set(True)
-        try:
-            scope = _snapshot(scopes)
-            if not self._storm.admits(("message", text_of(message)), self._clock.monotonic()):
-                return _dropped(ids.event_id(), "backpressure", hint, ())
-            return self._run(self._recorder.message(message, level, scope), scope, hint, None, None)
-        finally:
-            log.inside.reset(outside)
+        scope = _snapshot(scopes)
+        if not self._storm.admits(("message", text_of(message)), self._clock.monotonic()):
+            return _dropped(ids.event_id(), "backpressure", hint, ())
+        return self._run(self._recorder.message(message, level, scope), scope, hint, None, None)
 
     def event(
         self,
@@ -155,26 +147,22 @@ class Pipeline:
 
         An exception in `hint["exc_info"]` is told with it, unless the event tells of its own.
         """
-        outside = log.inside.set(True)
-        try:
-            given = foreign.mapping(event)
-            if given is None:
-                log.warning(f"capture_event takes a mapping, not {type(event).__name__}")
-                return _dropped(ids.event_id(), "invalid", hint, ())
-            scope = _snapshot(scopes)
-            error = _error_of(hint)
-            mechanism: Mechanism | None = None
-            if error is not None and given.get("exception") is None:
-                if self._filters.ignore_errors and ignored(error, self._filters.ignore_errors):
-                    return _dropped(ids.event_id(), "event_processor", hint, ())
-                mechanism = {"type": _origin(hint), "handled": True}
-                now = self._clock.monotonic()
-                if not self._storm.admits(place_of(error), now):
-                    return self._held_back(error, level_of(given.get("level", "error")), where, now)
-            draft = self._recorder.event(given, scope, error, mechanism)
-            return self._run(draft, scope, hint, error, where)
-        finally:
-            log.inside.reset(outside)
+        given = foreign.mapping(event)
+        if given is None:
+            log.warning(f"capture_event takes a mapping, not {type(event).__name__}")
+            return _dropped(ids.event_id(), "invalid", hint, ())
+        scope = _snapshot(scopes)
+        error = _error_of(hint)
+        mechanism: Mechanism | None = None
+        if error is not None and given.get("exception") is None:
+            if self._filters.ignore_errors and ignored(error, self._filters.ignore_errors):
+                return _dropped(ids.event_id(), "event_processor", hint, ())
+            mechanism = {"type": _origin(hint), "handled": True}
+            now = self._clock.monotonic()
+            if not self._storm.admits(place_of(error), now):
+                return self._held_back(error, level_of(given.get("level", "error")), where, now)
+        draft = self._recorder.event(given, scope, error, mechanism)
+        return self._run(draft, scope, hint, error, where)
 
     # --- the order ----------------------------------------------------------------------------
 

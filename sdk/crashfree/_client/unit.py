@@ -17,7 +17,7 @@ from types import TracebackType
 from crashfree._capture.scope import Scope
 from crashfree._client import current, guard
 from crashfree._client.client import Client
-from crashfree._sessions.requests import NO_SESSION, RequestSession
+from crashfree._sessions.unitsession import NO_SESSION, UnitSession
 from crashfree.types import Mechanism, Request, User
 
 RequestSource = Callable[[], "Request | None"]
@@ -43,10 +43,10 @@ class Unit:
     _current: Scope | None
     _request: RequestSource | None
     _entries: list[current.Entry]
-    session: RequestSession
+    session: UnitSession
     mechanism: str
 
-    def __init__(self, client: Client, session: RequestSession, mechanism: str) -> None:
+    def __init__(self, client: Client, session: UnitSession, mechanism: str) -> None:
         self._client = client
         self.session = session
         self.mechanism = mechanism
@@ -161,7 +161,7 @@ class JoinedUnit:
         return self._unit.scope
 
     @property
-    def session(self) -> RequestSession:
+    def session(self) -> UnitSession:
         return self._unit.session
 
     @property

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from importlib.machinery import ModuleSpec
 from types import ModuleType
+
+from crashfree._ground.typed import ModuleSpec
 
 Callback = Callable[[ModuleType], None]
 

@@ -6,8 +6,7 @@ has a reason. Pure; threads: any. Source: wire.md section 11.1.
 
 from __future__ import annotations
 
-from crashfree._ground.reply import Reply
-from crashfree._ground.typed import Literal, TypeAlias
+from crashfree._ground.typed import Literal, Protocol, TypeAlias
 from crashfree.errors import Unreachable
 from crashfree.types import DiscardReason
 
@@ -35,6 +34,13 @@ REASONS: dict[Outcome, DiscardReason | None] = {
 """What a client report says when the items of such a request are given up."""
 
 
+class Answered(Protocol):
+    """A reply (`crashfree._ground.http.Reply`)."""
+
+    @property
+    def status(self) -> int: ...
+
+
 def of_status(status: int) -> Outcome:
     """Return the outcome of an answer."""
     if 200 <= status < 300:
@@ -46,10 +52,8 @@ def of_status(status: int) -> Outcome:
     return "refused"
 
 
-def outcome_of(result: Reply | BaseException) -> Outcome:
+def outcome_of(result: Answered | BaseException) -> Outcome:
     """Return the outcome of a reply or of what was raised instead of one."""
-    if isinstance(result, Reply):
-        return of_status(result.status)
     if isinstance(result, Unreachable):
         return "unanswered" if result.sent else "unwritten"
-    return "failed"
+    return "failed" if isinstance(result, BaseException) else of_status(result.status)

@@ -12,8 +12,7 @@ from crashfree._delivery.outcome import Outcome, outcome_of
 from crashfree._ground import log
 from crashfree._ground.clock import Clock
 from crashfree._ground.compression import THRESHOLD, Compression, Compressor, compressor
-from crashfree._ground.http import HttpClient
-from crashfree._ground.reply import Reply
+from crashfree._ground.http import HttpClient, Reply
 from crashfree._ground.typed import NamedTuple
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 
 # The slowest import behind the gate (urllib3 with ssl) takes about 60 ms on a cold disk.
 _PATIENCE = 1.0
@@ -34,21 +32,34 @@ class _Gate:
 _gate = _Gate()
 
 
-@contextmanager
-def importing() -> Generator[None]:
+class _Importing:
+    """Whoever imports, while it does. A class: `contextlib` would be one more module to load."""
+
+    __slots__ = ("_gate", "_taken")
+    _gate: _Gate
+    _taken: bool
+
+    def __init__(self, gate: _Gate) -> None:
+        self._gate = gate
+        self._taken = False
+
+    def __enter__(self) -> None:
+        gate = self._gate
+        me = threading.get_ident()
+        # A finalizer or a signal handler may come here while this very thread is inside.
+        self._taken = gate.owner != me and gate.lock.acquire(timeout=_PATIENCE)
+        if self._taken:
+            gate.owner = me
+
+    def __exit__(self, *failure: object) -> None:
+        if self._taken:
+            self._gate.owner = None
+            self._gate.lock.release()
+
+
+def importing() -> _Importing:
     """Hold the gate while modules are imported; forks of other threads wait meanwhile."""
-    gate = _gate
-    me = threading.get_ident()
-    # A finalizer or a signal handler may come here while this very thread is inside.
-    taken = gate.owner != me and gate.lock.acquire(timeout=_PATIENCE)
-    if taken:
-        gate.owner = me
-    try:
-        yield
-    finally:
-        if taken:
-            gate.owner = None
-            gate.lock.release()
+    return _Importing(_gate)
 
 
 def before_fork() -> None:

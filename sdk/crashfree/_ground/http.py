@@ -20,7 +20,6 @@ from crashfree._ground import forkgate, log, proxies
 from crashfree._ground.clock import SYSTEM_CLOCK, Clock
 from crashfree._ground.env import environ, variable
 from crashfree._ground.proxies import Proxies
-from crashfree._ground.reply import Reply
 from crashfree._ground.typed import Any, NamedTuple, TypeAlias
 from crashfree.errors import ConfigurationError, Unreachable
 
@@ -54,6 +53,14 @@ class HttpSettings(NamedTuple):
 
 
 DEFAULTS = HttpSettings()
+
+
+class Reply(NamedTuple):
+    """An HTTP answer. Header names are lower case; the body is cut at `max_body`."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 def resolve_settings(

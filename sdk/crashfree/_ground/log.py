@@ -1,7 +1,11 @@
 """Own diagnostics: the logger `crashfree`, each distinct warning at most once a minute.
 
-`logging` is taken when we first have something to say, not at import. The recursion mark says
-that the running code is inside crashfree: what our own work logs or raises is never captured.
+`logging` is taken when we first have something to say, not at import. Two marks keep us from
+telling about ourselves. `inside` stands while we call code that is not ours (a callback, a `repr`,
+a handler of our own words): a capture from there would go round in circles. It does not stand
+while our own code runs: what captures then is a signal handler or a finalizer that struck in
+between, and has something to say. `working` stands on threads that do our work: what is logged
+there is our own noise.
 
 Threads: any, signal handlers included (no lock of ours is taken). Source: wire.md section 19.
 """
@@ -19,8 +23,8 @@ _REPEAT_AFTER = 60.0
 _MAX_REMEMBERED = 256
 
 
-class _Inside(threading.local):
-    """The recursion mark: a thread's own. Looks like a ContextVar and must not be one.
+class _Mark(threading.local):
+    """A mark of one thread. Looks like a ContextVar and must not be one.
 
     A capture may run in a finalizer, and the collector may run that finalizer in the middle of
     somebody's `ContextVar.set`. Up to CPython 3.11 a second `set` in that moment frees the map that
@@ -51,9 +55,12 @@ class _Inside(threading.local):
         self.set(before)
 
 
-inside = _Inside()
-"""True while crashfree's own code runs in this thread; captures are ignored then."""
+inside = _Mark()
+"""True while crashfree has called foreign code in this thread; captures are not taken then."""
+working = _Mark()
+"""True while this thread sends, or does other work in the background of the program."""
 
+_speaking = _Mark()
 _debugging = False
 _spoken: dict[str, float] = {}
 
@@ -98,14 +105,19 @@ def forget_repeats() -> None:
 
 def _to_stderr(level: str, message: str) -> None:
     stream = sys.stderr
-    if stream is None:  # pyright: ignore[reportUnnecessaryComparison] -- pythonw has none
+    # Pythonw has none. And a program may have put in one that logs what is written.
+    if stream is None or _speaking.get():  # pyright: ignore[reportUnnecessaryComparison]
         return
+    outside, quiet = inside.set(True), _speaking.set(True)
     try:
         stream.write(f" [crashfree] {level}: {message}\n")
         stream.flush()
     except (OSError, ValueError):
         # A closed or broken stderr must not break the program that we speak about.
         return
+    finally:
+        _speaking.reset(quiet)
+        inside.reset(outside)
 
 
 def _to_logger(message: str) -> None:

@@ -4,15 +4,16 @@ Out: always RFC 3339, UTC, six digits, `Z`. In: `parse_rfc3339` for what must be
 zone is required), `parse_timestamp` for what events carry (numbers, and text without a zone,
 which means UTC, never local time). Pure; threads: any.
 
+`datetime` is imported where it is used: on CPython 3.11 it reads a second implementation only to
+throw it away, a twentieth of what `init` may cost, and `init` writes no date.
+
 Source: sessions.md section 1.1, wire.md sections 3.2, 5 and 11.3.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from crashfree._ground.typed import datetime
 
-_UTC = timezone.utc
-_EPOCH = datetime(1970, 1, 1)
 _MONTHS = (
     "jan",
     "feb",
@@ -34,9 +35,11 @@ def rfc3339(seconds: float) -> str:
 
     Raises ValueError for what no calendar holds (years beyond 1 to 9999, NaN, infinities).
     """
+    import datetime as calendar
+
     # Plain arithmetic: cheaper than datetime.fromtimestamp, and nothing for freezegun to replace.
     try:
-        moment = _EPOCH + timedelta(0, seconds)
+        moment = calendar.datetime(1970, 1, 1) + calendar.timedelta(0, seconds)
     except (OverflowError, ValueError):
         raise ValueError(f"{seconds!r} seconds since the epoch is no date") from None
     return moment.isoformat("T", "microseconds") + "Z"
@@ -91,6 +94,8 @@ def parse_http_date(text: str) -> float:
 
     Raises ValueError for anything else.
     """
+    import datetime as calendar
+
     words = text.replace(",", " ").replace("-", " ").split()
     try:
         if len(words) == 5:  # asctime: Sun Nov  6 08:49:37 1994
@@ -103,14 +108,14 @@ def parse_http_date(text: str) -> float:
         number = _digits(year)
         if len(year) == 2:
             number += 1900 if number >= 70 else 2000
-        moment = datetime(
+        moment = calendar.datetime(
             number,
             _MONTHS.index(month.lower()) + 1,
             _digits(day),
             _digits(hour),
             _digits(minute),
             min(_digits(second), 59),
-            tzinfo=_UTC,
+            tzinfo=calendar.timezone.utc,
         )
     except ValueError:
         raise ValueError(f"{text!r:.80} is no HTTP date") from None
@@ -138,6 +143,8 @@ def _split_zone(text: str) -> tuple[str, int | None]:
 
 def _instant(body: str, text: str) -> float:
     """Return the instant of `2026-11-21T01:02:03[.fraction]` read as UTC."""
+    import datetime as calendar
+
     fraction = body[19:]
     if (
         len(body) < 19
@@ -152,7 +159,7 @@ def _instant(body: str, text: str) -> float:
     # A leap second has no number of its own since the epoch.
     second = "59" if body[17:19] == "60" else body[17:19]
     try:
-        moment = datetime.fromisoformat(f"{body[:17]}{second}+00:00")
+        moment = calendar.datetime.fromisoformat(f"{body[:17]}{second}+00:00")
         micros = _micros(fraction[1:])
     except ValueError:
         raise ValueError(f"{text!r:.80} is no date and time") from None

@@ -17,6 +17,7 @@ from crashfree._ground.typed import Literal, NamedTuple
 from crashfree._protocol.aggregates import OUTCOMES, to_payloads
 from crashfree._sessions.counts import BEGUN, ENDED, MARKED, record
 from crashfree._sessions.ledger import Ledger
+from crashfree._sessions.unitsession import AggregatorStatistics
 from crashfree.types import SessionAggregates, SessionAttributes
 
 MINUTE = 60.0
@@ -79,16 +80,6 @@ class Batch(NamedTuple):
     payloads: list[SessionAggregates]
     number: int
     ledger: Ledger
-
-
-class AggregatorStatistics(NamedTuple):
-    """Where the units are: begun = alive + waiting + settled."""
-
-    begun: int = 0
-    alive: int = 0
-    waiting: int = 0
-    """Ended and not yet through the transport."""
-    settled: int = 0
 
 
 class SessionAggregator:

@@ -29,9 +29,9 @@ from crashfree._protocol.session import UnhandledStatus
 from crashfree._sessions.cell import Cell
 from crashfree._sessions.identity import did_of
 from crashfree._sessions.journal import Entry, Journal
-from crashfree._sessions.requests import NO_SESSION, RequestSession
 from crashfree._sessions.situation import Change, EndStatus, Rules, Situation, Step
 from crashfree._sessions.timers import Timer, Timers
+from crashfree._sessions.unitsession import NO_SESSION, UnitSession
 from crashfree._sessions.verdict import Verdict
 from crashfree.types import SessionAttributes, SessionUpdate
 
@@ -508,7 +508,7 @@ class NoSessions:
 
     __slots__ = ()
 
-    def begin(self, did: str | None = None) -> RequestSession:
+    def begin(self, did: str | None = None) -> UnitSession:
         """Begin nothing."""
         return NO_SESSION
 

@@ -122,24 +122,3 @@ class RequestSessions:
         except ValueError:
             ledger.full(minute.begun)
         return RequestSession(ledger, minute, did)
-
-
-class _NoSession(RequestSession):
-    """A unit that counts nothing."""
-
-    __slots__ = ()
-
-    def account(self, verdict: Verdict, *, counted: bool = False) -> None:
-        """Count nothing."""
-
-    def end(self, user: Mapping[str, object] | None = None) -> None:
-        """Count nothing."""
-
-
-def _no_session() -> RequestSession:
-    ledger = Ledger.of_nobody()
-    return _NoSession(ledger, Minute(ledger, 0.0, users=False))
-
-
-NO_SESSION: RequestSession = _no_session()
-"""The session of every unit where sessions are off."""

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from crashfree._ground import ids, json, log
 from crashfree._ground.clock import SYSTEM_CLOCK, Clock
-from crashfree._ground.reply import Reply
+from crashfree._ground.http import Reply
 from crashfree.errors import ApiError, ConfigurationError, Unreachable
 from crashfree.management import cursors, problems
 from crashfree.management.payloads import array

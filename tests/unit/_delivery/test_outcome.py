@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crashfree._delivery.outcome import REASONS, Outcome, of_status, outcome_of
-from crashfree._ground.reply import Reply
+from crashfree._ground.http import Reply
 from crashfree.errors import Unreachable
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from crashfree._ground.clock import SYSTEM_CLOCK
-from crashfree._ground.http import HttpClient, HttpSettings, resolve_settings
+from crashfree._ground.http import HttpClient, HttpSettings, Reply, resolve_settings
 from crashfree._ground.proxies import Proxies
-from crashfree._ground.reply import Reply
 from crashfree.errors import ConfigurationError, Unreachable
 from tests.support.certificates import Authority
 from tests.support.stub import Answer, Stub, dead_port

@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import threading
 import typing
 
 import pytest
@@ -63,6 +64,62 @@ def test_a_named_tuple_is_as_typing_makes_it() -> None:
         Ours()  # type: ignore[call-arg]
     with pytest.raises(AttributeError):
         ours.x = 1  # type: ignore[misc]
+
+
+def test_a_named_tuple_refuses_what_typings_refuses_in_the_same_words() -> None:
+    for wrong in (
+        lambda kind: kind(),
+        lambda kind: kind(1, "a", 3),
+        lambda kind: kind(1, colour="red"),
+        lambda kind: kind(1)._replace(colour="red"),
+        lambda kind: kind._make([1]),
+    ):
+        said: list[str] = []
+        for kind in (Ours, Theirs):
+            with pytest.raises((TypeError, ValueError)) as caught:
+                wrong(kind)
+            said.append(str(caught.value).replace(kind.__name__, "Kind"))
+        assert said[0] == said[1]
+    with pytest.raises(TypeError, match="without a default"):
+
+        class Wrong(typed.NamedTuple):
+            first: int = 1
+            second: int  # type: ignore[misc]
+
+
+def test_a_named_tuple_is_taken_apart_as_typings_is() -> None:
+    ours, theirs = Ours(label="b", x=3), Theirs(label="b", x=3)
+    assert ours._asdict() == theirs._asdict() == {"x": 3, "label": "b"}
+    assert Ours._make([1, "z"]) == Theirs._make([1, "z"])
+    assert Ours.__match_args__ == Theirs.__match_args__
+    assert copy.deepcopy(ours) == ours
+    assert not hasattr(ours, "__dict__")
+
+    class Grown(Ours):
+        """A subclass made before the first instance of its base would find its constructor."""
+
+    assert Grown(4).double == 8
+    assert type(Grown(4)._replace(x=5)) is Grown
+
+
+def test_the_first_instances_may_be_made_by_many_threads() -> None:
+    class Fresh(typed.NamedTuple):
+        x: int
+        y: int = 2
+
+    ready = threading.Barrier(8)
+    made: list[Fresh] = []
+
+    def make(number: int) -> None:
+        ready.wait()
+        made.append(Fresh(number))
+
+    threads = [threading.Thread(target=make, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10.0)
+    assert sorted(made) == [(number, 2) for number in range(8)]
 
 
 def test_what_a_typed_dict_makes_is_a_dict() -> None:

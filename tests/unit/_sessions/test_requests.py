@@ -10,7 +10,8 @@ import pytest
 
 from crashfree._sessions.aggregator import SessionAggregator
 from crashfree._sessions.application import NoSessions
-from crashfree._sessions.requests import NO_SESSION, RequestSessions
+from crashfree._sessions.requests import RequestSessions
+from crashfree._sessions.unitsession import NO_SESSION
 from tests.support.clock import FakeClock
 from tests.support.units import ATTRIBUTES, Shop, totals
 from tests.support.vectors import load
