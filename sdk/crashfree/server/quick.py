@@ -13,9 +13,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from crashfree._ground.jsondecode import decode
 from crashfree._protocol.attributes import Attributes, parse_attributes
-from crashfree._protocol.fields import identity, instant
-from crashfree._protocol.limits import COUNT
+from crashfree._protocol.dsn import Dsn
+from crashfree._protocol.envelope import Envelope
+from crashfree._protocol.fields import hex_id, identity, instant
+from crashfree._protocol.items import received_item
+from crashfree._protocol.limits import COUNT, Limits
 from crashfree._protocol.timestamps import parse_rfc3339
 from crashfree.server.facts import BucketRow, SessionFact, packed
 
@@ -31,6 +35,86 @@ _starts: dict[str, int] = {}
 
 Window = tuple[int, int]
 """The oldest and the newest instant that is taken, in microseconds."""
+
+
+_LONGEST_HEADER: Final = 4096
+_ONCE: Final = (b'"sent_at"', b'"event_id"', b'"dsn"')
+_item_headers: dict[bytes, tuple[str, int, dict[str, Any]]] = {}
+_good_dsns: set[str] = set()
+
+
+def envelope(body: bytes, limits: Limits) -> Envelope | None:
+    """Return an envelope of one item that states its length; None: look closer."""
+    end = body.find(b"\n", 0, _LONGEST_HEADER)
+    start = body.find(b"\n", end + 1, end + _LONGEST_HEADER) + 1
+    if end <= 0 or start <= end + 1 or limits.header_line < _LONGEST_HEADER or limits.items < 1:
+        return None
+    line, item_line = body[:end], body[end + 1 : start - 1]
+    headers = _envelope_header(line)
+    item = _item_headers.get(item_line) or _item_header(item_line)
+    if headers is None or item is None:
+        return None
+    item_type, length, item_headers = item
+    stop = start + length
+    if stop > len(body) or (stop < len(body) and body[stop:] != b"\n"):
+        return None
+    return Envelope(headers, (received_item(item_type, item_headers, body[start:stop]),))
+
+
+def _envelope_header(line: bytes) -> dict[str, Any] | None:
+    # What stands there twice, or could be spelled in another way, is for the strict reader.
+    if line[:1] != b"{" or line[-1:] != b"}" or b"\\" in line:
+        return None
+    for key in _ONCE:
+        if line.count(key) > 1:
+            return None
+    try:
+        headers: dict[str, Any] = decode(line)
+    except ValueError:
+        return None
+    get = headers.get
+    event_id, sent_at, dsn = get("event_id", ""), get("sent_at", ""), get("dsn", "")
+    if type(event_id) is not str or type(sent_at) is not str or type(dsn) is not str:
+        return None
+    if "event_id" in headers:
+        known = hex_id(event_id)
+        if known is None:
+            return None
+        headers["event_id"] = known
+    if "sent_at" in headers and instant_us(sent_at) is None:
+        return None
+    if "dsn" in headers and dsn not in _good_dsns and not _good_dsn(dsn):
+        return None
+    return headers
+
+
+def _good_dsn(text: str) -> bool:
+    try:
+        Dsn.parse(text)
+    except ValueError:
+        return False
+    if len(_good_dsns) >= _MOST_KNOWN:
+        _good_dsns.clear()
+    _good_dsns.add(text)
+    return True
+
+
+def _item_header(line: bytes) -> tuple[str, int, dict[str, Any]] | None:
+    if line[:1] != b"{" or line[-1:] != b"}":
+        return None
+    try:
+        headers: dict[str, Any] = decode(line)
+    except ValueError:
+        return None
+    item_type, length = headers.pop("type", None), headers.pop("length", None)
+    if type(item_type) is not str or not item_type or type(length) is not int or length < 0:
+        return None
+    if len(_item_headers) >= _MOST_KNOWN:
+        _item_headers.clear()
+    if len(line) <= 256:
+        # Shared from now on; nobody changes the headers of an item.
+        _item_headers[line] = item_type, length, headers
+    return item_type, length, headers
 
 
 def instant_us(text: str) -> int | None:

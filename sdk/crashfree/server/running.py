@@ -124,7 +124,7 @@ class Running:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 cast("Any", self.app),
-                http=cast("Any", protocol_class(connections)),
+                http=cast("Any", protocol_class(connections, self.app.intake.take)),
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -14,10 +14,13 @@ Threads: the event loop's. Source: ingest.md section 6 (last line).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from crashfree.server.engine import Busy, FactWriter
 from crashfree.server.facts import Facts
+
+Done = Callable[["BaseException | None"], None]
 
 _LARGEST_BATCH: Final = 256
 _QUIET_TURNS: Final = 3
@@ -45,7 +48,7 @@ class GroupCommit:
         "_waiting_since",
     )
     _store: FactWriter
-    _pending: list[tuple[Facts, asyncio.Future[None]]]
+    _pending: list[tuple[Facts, Done]]
     _scheduled: bool
     _busy_since: float | None
     _loop: asyncio.AbstractEventLoop | None
@@ -65,22 +68,35 @@ class GroupCommit:
         self._quiet = 0
         self._waiting_since = 0.0
 
-    async def write(self, facts: Facts) -> None:
-        """Return when the facts are written for good.
-
-        Raises Overloaded, or what the store says is wrong with these facts.
-        """
+    def add(self, facts: Facts, done: Done) -> None:
+        """Write facts soon; `done` is told what is wrong with them, or None when they are safe."""
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
         self._pending.append((facts, done))
         if not self._scheduled:
             self._scheduled = True
             self._seen = self._quiet = 0
             self._waiting_since = loop.time()
             loop.call_soon(self._gather)
-        await done
+
+    async def write(self, facts: Facts) -> None:
+        """Return when the facts are written for good.
+
+        Raises Overloaded, or what the store says is wrong with these facts.
+        """
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(fault: BaseException | None) -> None:
+            if written.done():
+                return  # the client went away; its data is written all the same
+            if fault is None:
+                written.set_result(None)
+            else:
+                written.set_exception(fault)
+
+        self.add(facts, done)
+        await written
 
     def _gather(self) -> None:
         """Flush when nothing more is coming, else look again in the next turn."""
@@ -134,13 +150,8 @@ class GroupCommit:
         loop.call_later(_RETRY, self._flush)
 
     def _done(
-        self, batch: list[tuple[Facts, asyncio.Future[None]]], results: list[Exception | None]
+        self, batch: Sequence[tuple[Facts, Done]], results: Sequence[Exception | None]
     ) -> None:
         del self._pending[: len(batch)]
         for (_, done), fault in zip(batch, results, strict=True):
-            if done.done():
-                continue  # the client went away; its data is written all the same
-            if fault is None:
-                done.set_result(None)
-            else:
-                done.set_exception(fault)
+            done(fault)

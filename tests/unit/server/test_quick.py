@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crashfree._protocol.envelope import decode_envelope
+from crashfree._protocol.limits import LIMITS
 from crashfree._protocol.timestamps import parse_rfc3339
 from crashfree.server import ingest, quick
 from crashfree.server.ingest import Policy, Sender
-from tests.support.serving import envelope
+from tests.support import vectors
+from tests.support.serving import case_body, envelope
 
 _NOON = parse_rfc3339("2024-05-10T12:00:00Z")
 _ALWAYS = (-(2**62), 2**62)
@@ -185,3 +187,40 @@ def test_an_instant_is_read_alike(text: str) -> None:
 def test_what_clients_send_is_read_quickly(payload: dict[str, Any]) -> None:
     """Else the quick reader is worth nothing, and nobody would notice."""
     assert quick.session(payload, int(_NOON * 1e6), _ALWAYS) is not None
+
+
+_BODIES = [case_body(case) for case in vectors.load("envelopes/malformed.json")["cases"]] + [
+    vectors.read(f"envelopes/{case['file']}")
+    for case in vectors.load("envelopes/index.json")["envelopes"]
+    if case["file"].endswith(".envelope")
+]
+
+
+def _agrees(body: bytes) -> bool:
+    """Whether the quick reader took a body; the strict one must read the same."""
+    found = quick.envelope(body, LIMITS)
+    if found is None:
+        return False
+    assert found == decode_envelope(body)
+    return True
+
+
+def test_quick_and_strict_reading_of_envelopes_agree_on_the_vectors() -> None:
+    assert sum(map(_agrees, _BODIES)) >= 10
+
+
+@given(st.sampled_from(_BODIES), st.data())
+def test_quick_and_strict_reading_of_damaged_envelopes_agree(
+    body: bytes, data: st.DataObject
+) -> None:
+    """Bytes changed near the header lines, where the rules are."""
+    head = min(len(body), 400)
+    at = data.draw(st.integers(0, head))
+    gone = data.draw(st.integers(0, 3))
+    put = data.draw(
+        st.one_of(
+            st.binary(max_size=3),
+            st.sampled_from([b"\n", b"{", b"}", b'"', b"\\u0065", b',"dsn":"x"', b' "length": 3,']),
+        )
+    )
+    _agrees(body[:at] + put + body[at + gone :])
