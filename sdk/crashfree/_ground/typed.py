@@ -127,12 +127,26 @@ else:
     # functions and compiles one for each: 80 microseconds, forty times.
 
     def _first(cls, *values, **named):
-        """Make the first instance: the constructor is compiled by now; most never need one."""
+        """Make the first instances; the constructor is compiled for who turns out to be many.
+
+        And for whoever gives the wrong fields: its complaint is the one that is known.
+        """
         owner = next(base for base in cls.__mro__ if "_fields" in base.__dict__)
+        made = _counts[owner] = _counts.get(owner, 0) + 1
+        if made <= _FEW:
+            given = dict(zip(owner._fields, values, strict=False))
+            whole = owner._field_defaults | given | named
+            twice = len(given) < len(values) or given.keys() & named.keys()
+            if not twice and whole.keys() == set(owner._fields):
+                return tuple.__new__(cls, [whole[name] for name in owner._fields])
         defaults = owner._field_defaults.values()
         model = _namedtuple(owner.__name__, owner._fields, defaults=defaults)
         owner.__new__ = staticmethod(model.__new__)
+        _counts.pop(owner, None)
         return owner.__new__(cls, *values, **named)
+
+    _FEW = 3
+    _counts = {}
 
     def _made_of(cls, iterable):
         made = tuple.__new__(cls, iterable)
