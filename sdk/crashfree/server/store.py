@@ -77,6 +77,7 @@ class Store:
         self._idle_lock = threading.Lock()
         self._watcher: sqlite3.Connection | None = None
         self._watcher_lock = threading.Lock()
+        self._name = ids.event_id()[:12]
         self._catalog_changed = []
         self._catalog_dirty = False
 
@@ -128,15 +129,19 @@ class Store:
             if not keep:
                 db.close()
 
-    def version(self) -> int:
-        """Return a number that changes whenever anybody, in any process, has written something.
+    def version(self) -> str:
+        """Return a text that changes whenever anybody, in any process, has written something.
 
-        Comparable within one store only: SQLite counts for a connection, so this one is kept.
+        SQLite counts changes for a connection, so this one is kept, and the text is different for
+        each store.
         """
         with self._watcher_lock:
+            if self._closed:
+                return self._name
             if self._watcher is None:
                 self._watcher = self._connect(0)
-            return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+            number = self._watcher.execute("PRAGMA data_version").fetchone()[0]
+        return f"{self._name}.{number}"
 
     def counts(self, db: sqlite3.Connection) -> CountReader:
         """Return what answers questions about sessions; `db` is a connection of `read`."""

@@ -10,6 +10,7 @@ from crashfree.server.pages import (
     assets,
     issue_page,
     issues_page,
+    live,
     releases_page,
     site,
 )
@@ -20,4 +21,5 @@ ROUTES: Final[list[BaseRoute]] = [
     *releases_page.ROUTES,
     *issues_page.ROUTES,
     *issue_page.ROUTES,
+    *live.ROUTES,
 ]

@@ -82,11 +82,13 @@ def _rendered(request: Request, template: str, status: int, values: Mapping[str,
         "organization": context(request).organization,
         "choice": None,
         "json_address": None,
+        "seen": getattr(request.state, "seen", ""),
         **values,
     }
     text = _TEMPLATES.get_template(template).render(given)
     return Response(
-        text,
+        # A client's JSON may hold half a surrogate pair, which is no character.
+        text.encode("utf-8", "replace"),
         status,
         {"Cache-Control": "no-store"},
         "text/html; charset=utf-8",
@@ -115,6 +117,8 @@ def view(path: str, *, GET: Handler | None = None, POST: Handler | None = None) 
 
 
 def _run(handler: Handler, request: Request, body: bytes) -> Response:
+    # Before anything is read: what is written meanwhile makes this view an old one.
+    request.state.seen = context(request).store.version()
     return handler(call_of(request, body))
 
 

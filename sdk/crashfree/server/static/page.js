@@ -20,7 +20,8 @@ function since(at) {
 }
 
 function localise(root) {
-  for (const time of root.querySelectorAll("time[datetime]")) {
+  const own = root.matches && root.matches("time[datetime]");
+  for (const time of own ? [root] : root.querySelectorAll("time[datetime]")) {
     const at = new Date(time.dateTime);
     if (Number.isNaN(at.getTime())) continue;
     const style = time.dataset.style;
@@ -33,7 +34,7 @@ function tidy(event) {
   const form = event.target;
   if (form.method !== "get") return;
   for (const field of form.querySelectorAll("input, select")) {
-    if (field.value === "" && !field.required) field.disabled = true;
+    if (field.value === "" && !field.required && !("empty" in field.dataset)) field.disabled = true;
   }
 }
 
@@ -47,5 +48,7 @@ document.addEventListener("change", choose);
 window.addEventListener("pageshow", () => {
   for (const field of document.querySelectorAll(".chooser :disabled")) field.disabled = false;
 });
+document.addEventListener("live", (event) => localise(event.detail));
 localise(document);
+setInterval(() => localise(document), 30000);
 for (const said of document.querySelectorAll("[data-zone]")) said.textContent = `Times in ${zone}`;
