@@ -25,6 +25,7 @@ from crashfree.server.endpoint import (
     link,
     page,
 )
+from crashfree.server.engine import Selection
 from crashfree.server.fields import Choice, Flag, Free, Invalid, Object, Text
 from crashfree.server.frames import as_mapping, as_text, exceptions
 from crashfree.server.issues import IssueRow
@@ -188,7 +189,7 @@ def _is(texts: Sequence[str]) -> tuple[str, list[object]]:
 
 def _release_ids(db: sqlite3.Connection, projects: tuple[int, ...], term: Term) -> list[int]:
     key = term.key if term.key.startswith("release") else "release"
-    found = release_term(db, projects, Term(key, term.values, False))
+    found = release_term(db, Selection(projects), Term(key, term.values, False))
     if found is not None:
         return sorted(found)
     return [

@@ -28,14 +28,16 @@ _OPERATORS: Final = (">=", "<=", ">", "<", "=")
 _Judge = Callable[[str], Callable[[sqlite3.Row | tuple[Any, ...]], bool]]
 
 
-def release_term(
-    db: sqlite3.Connection, projects: tuple[int, ...], term: Term
-) -> frozenset[int] | None:
-    """Return the ids of the releases that a term means; None when it is a plain name."""
+def release_term(db: sqlite3.Connection, selection: Selection, term: Term) -> frozenset[int] | None:
+    """Return the ids of the releases that a term means; None when it is a plain name.
+
+    Latest and stages are those of the selection's projects and environments.
+    """
+    projects = selection.projects
     if term.key == "release":
-        return _latest_term(db, projects, term)
+        return _latest_term(db, selection, term)
     if term.key == "release.stage":
-        return _stage_term(db, projects, term)
+        return _stage_term(db, selection, term)
     judges: dict[str, _Judge] = {
         "release.version": _version_judge,
         "release.semver": _version_judge,
@@ -62,13 +64,12 @@ def _rows(db: sqlite3.Connection, projects: tuple[int, ...]) -> Iterator[Any]:
     )
 
 
-def _latest_term(
-    db: sqlite3.Connection, projects: tuple[int, ...], term: Term
-) -> frozenset[int] | None:
+def _latest_term(db: sqlite3.Connection, selection: Selection, term: Term) -> frozenset[int] | None:
     """Return the winner of each project; other names beside `latest` are taken as they are."""
     if _LATEST not in term.values:
         return None
-    found = {releases.latest(db, project) for project in projects} - {None}
+    projects = selection.projects
+    found = {releases.latest(db, project, selection.environments) for project in projects} - {None}
     names = [value for value in term.values if value != _LATEST]
     globs = [glob for name in names if (glob := Glob.compile(name, ignore_case=False))]
     chosen = {release for release in found if release is not None}
@@ -80,14 +81,14 @@ def _latest_term(
     return frozenset(chosen)
 
 
-def _stage_term(db: sqlite3.Connection, projects: tuple[int, ...], term: Term) -> frozenset[int]:
+def _stage_term(db: sqlite3.Connection, selection: Selection, term: Term) -> frozenset[int]:
     for value in term.values:
         if value not in _STAGES:
             raise Problem(400, f"invalid release.stage: {value!r}; one of low, adopted, replaced")
     wanted = {"low_adoption" if value == "low" else value for value in term.values}
     return frozenset(
         release
-        for (_, release), adoption in adoption_stages(db, Selection(projects)).items()
+        for (_, release), adoption in adoption_stages(db, selection).items()
         if (adoption.stage in wanted) != term.negated
     )
 

@@ -30,8 +30,9 @@ class Term(NamedTuple):
     negated: bool
 
 
-ReleaseTerm = Callable[[sqlite3.Connection, tuple[int, ...], Term], "frozenset[int] | None"]
-"""Answers a `release…` term with the ids that match; None: not its kind of term."""
+ReleaseTerm = Callable[[sqlite3.Connection, Selection, Term], "frozenset[int] | None"]
+"""Answers a `release…` term with the ids that match among projects and environments; None: not its
+kind of term."""
 
 
 def parse_terms(text: str) -> list[Term]:
@@ -66,25 +67,28 @@ def select(
     named = [name for name in query.getlist("environment") if name]
     if named:
         environments = _named(db, "environments", "name", Term("environment", tuple(named), False))
+    about_releases: list[Term] = []
     for term in terms:
         if term.key == "environment":
             environments = _both(environments, _named(db, "environments", "name", term))
         elif term.key.startswith("release"):
-            found = release_terms and release_terms(db, tuple(chosen), term)
-            if found is None and term.key == "release":
-                found = _named(db, "releases", "version", term)
-            if found is None:
-                raise Problem(400, f"Invalid query field: {term.key!r}")
-            releases = _both(releases, found)
+            about_releases.append(term)
         elif term.key in _KEYS:
             chosen = _narrowed(chosen, term)
         else:
             raise Problem(400, f"Invalid query field: {term.key!r}")
-    return Selection(
-        tuple(chosen),
-        None if releases is None else tuple(sorted(releases)),
-        None if environments is None else tuple(sorted(environments)),
+    selection = Selection(
+        tuple(chosen), None, None if environments is None else tuple(sorted(environments))
     )
+    # Last, wherever they stand: the latest release is that of the environment that is asked for.
+    for term in about_releases:
+        found = release_terms and release_terms(db, selection, term)
+        if found is None and term.key == "release":
+            found = _named(db, "releases", "version", term)
+        if found is None:
+            raise Problem(400, f"Invalid query field: {term.key!r}")
+        releases = _both(releases, found)
+    return selection._replace(releases=None if releases is None else tuple(sorted(releases)))
 
 
 def _projects(named: list[str], projects: list[Project]) -> dict[int, Project]:

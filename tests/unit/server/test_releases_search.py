@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from starlette.datastructures import QueryParams
 
 from crashfree.server.endpoint import Problem
+from crashfree.server.engine import Selection
 from crashfree.server.releases_search import release_term
-from crashfree.server.selection import parse_terms
+from crashfree.server.selection import parse_terms, select
 from crashfree.server.store import Store
 
 VERSIONS = [
@@ -42,10 +44,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     made.close()
 
 
-def found(store: Store, text: str, projects: tuple[int, ...] = (1,)) -> list[str] | None:
+def found(
+    store: Store,
+    text: str,
+    projects: tuple[int, ...] = (1,),
+    environments: tuple[int, ...] | None = None,
+) -> list[str] | None:
     (term,) = parse_terms(text)
     with store.read() as db:
-        ids = release_term(db, projects, term)
+        ids = release_term(db, Selection(projects, None, environments), term)
         if ids is None:
             return None
         return [
@@ -101,6 +108,28 @@ def test_words_mean_releases(store: Store, text: str, versions: list[str]) -> No
 def test_latest_is_the_winner_of_each_project(store: Store) -> None:
     assert found(store, "release:latest", (1, 2)) == ["cart@2.0+build", "elsewhere@9"]
     assert found(store, "release:latest", (3,)) == []
+
+
+def test_latest_and_stages_are_those_of_the_environment(store: Store) -> None:
+    """Source: releases.md section 3.5. Environment 1 has seen the first three, 2 none."""
+    assert found(store, "release:latest", environments=(1,)) == ["shop@1.2.0"]
+    assert found(store, "release:latest", environments=(2,)) == []
+    assert found(store, "release.stage:adopted", environments=(1,)) == ["shop@1.2.0-rc.9"]
+    assert found(store, "release.stage:adopted", environments=(2,)) == []
+
+
+def test_an_environment_named_behind_the_release_counts_as_well(store: Store) -> None:
+    query = QueryParams({})
+    with store.read() as db:
+        for text, versions in (
+            ('release:latest environment:""', ["shop@1.2.0"]),
+            ('environment:"" release:latest', ["shop@1.2.0"]),
+            ("release:latest", ["cart@2.0+build", "elsewhere@9"]),
+            ("release:latest project:other", ["elsewhere@9"]),
+        ):
+            chosen = select(db, query, store.projects(db), parse_terms(text), release_term)
+            named = {row[0]: row[1] for row in db.execute("SELECT id, version FROM releases")}
+            assert [named[release] for release in chosen.releases or ()] == versions
 
 
 @pytest.mark.parametrize("text", ["release:shop@1.0", "release.colour:red"])
