@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Router
 from starlette.types import Receive, Scope, Send
 
-from crashfree.server import catalog_api, openapi, projects_api, sessions_api
+from crashfree.server import catalog_api, openapi, outcomes, projects_api, sessions_api
 from crashfree.server.context import Context
 from crashfree.server.endpoint import Problem, answer
 from crashfree.server.intake import Intake
@@ -194,6 +194,11 @@ def _same_site(request: Request) -> bool:
 
 def routes() -> list[BaseRoute]:
     """Return every route but the ingest paths."""
-    listed = [*sessions_api.ROUTES, *projects_api.ROUTES, *catalog_api.ROUTES]
+    listed = [
+        *sessions_api.ROUTES,
+        *outcomes.ROUTES,
+        *projects_api.ROUTES,
+        *catalog_api.ROUTES,
+    ]
     described = openapi.route(listed, catalog_api.BODIES, catalog_api.QUERIES)
     return [*listed, described, *pages.ROUTES]

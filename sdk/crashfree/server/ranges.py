@@ -56,6 +56,18 @@ def parse_range(query: Mapping[str, str], now: float, *, default: int = DEFAULT_
     return Range(end_us - seconds * MICRO, end_us)
 
 
+def health_range(query: Mapping[str, str], now: float) -> Range | None:
+    """Return the range that health is asked about; None: the last 24 hours.
+
+    `summaryStatsPeriod` as the original has it, or the ends, `summaryStart` and `summaryEnd`.
+    """
+    period = query.get("summaryStatsPeriod") or query.get("healthStatsPeriod")
+    if period:
+        return parse_range({"statsPeriod": period}, now)
+    ends = {"start": query.get("summaryStart", ""), "end": query.get("summaryEnd", "")}
+    return parse_range(ends, now) if any(ends.values()) else None
+
+
 def _instant_us(text: str) -> int:
     try:
         return round(parse_timestamp(text if "T" in text else f"{text}T00:00:00") * MICRO)

@@ -131,7 +131,6 @@ def _question(db: sqlite3.Connection, call: Call) -> _Question:
     selection = select(db, query, projects, parse_terms(terms), release_term)
     if call.project.id:
         selection = selection._replace(projects=(call.project.id,))
-    period = query.get("summaryStatsPeriod") or query.get("healthStatsPeriod")
     limited = any(query.get(name) for name in ("statsPeriod", "start", "end"))
     return _Question(
         selection=selection,
@@ -141,7 +140,7 @@ def _question(db: sqlite3.Connection, call: Call) -> _Question:
         sort=sort,
         flatten=flatten,
         within=ranges.parse_range(query, call.now) if limited else None,
-        period=ranges.parse_range({"statsPeriod": period}, call.now) if period else None,
+        period=ranges.health_range(query, call.now),
         health=query.get("health") == "1",
         stages=query.get("adoptionStages") == "1",
         precedence=sort == "semver" and query.get("semverPrecedence") == "1",

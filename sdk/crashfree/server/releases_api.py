@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from starlette.background import BackgroundTask
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from crashfree.server import (
@@ -51,6 +52,7 @@ from crashfree.server.release_requests import (
     UPDATE,
 )
 from crashfree.server.releases import ReleaseRow, Undeletable
+from crashfree.server.selection import select
 
 _MAX_USER_AGENT: Final = 256
 
@@ -276,9 +278,9 @@ def get_release(call: Call) -> Response:
 
 def _details(db: sqlite3.Connection, call: Call, release_id: int) -> dict[str, Any]:
     project_ids = _selected_projects(call, db, release_id)
-    selection = Selection(tuple(project_ids), (release_id,))
-    period = call.query.get("summaryStatsPeriod") or call.query.get("healthStatsPeriod")
-    span = ranges.parse_range({"statsPeriod": period}, call.now) if period else None
+    environments = select(db, _environments(call), (), ()).environments
+    selection = Selection(tuple(project_ids), (release_id,), environments)
+    span = ranges.health_range(call.query, call.now)
     extras = Extras(
         health=release_health(db, selection, now=call.now, period=span)
         if call.query.get("health") == "1"
@@ -289,6 +291,10 @@ def _details(db: sqlite3.Connection, call: Call, release_id: int) -> dict[str, A
     if call.project.id or len(project_ids) == 1:
         shown["currentProjectMeta"] = _neighbours(db, release_id, project_ids[0])
     return shown
+
+
+def _environments(call: Call) -> QueryParams:
+    return QueryParams([("environment", name) for name in call.query.getlist("environment")])
 
 
 def _selected_projects(call: Call, db: sqlite3.Connection, release_id: int) -> list[int]:

@@ -151,7 +151,7 @@ def get_sessions(call: Call) -> Response:
     call.store.settle_users()
     with call.store.read() as db:
         selection = select(db, call.query, call.store.projects(db), parse_terms(text), release_term)
-        table = _Table(db, call.store.counts(db), selection, fields, groups)
+        table = Table(db, call.store.counts(db), selection, fields, groups)
         rows = table.rows(
             intervals,
             totals=call.query.get("includeTotals") != "0",
@@ -169,8 +169,8 @@ def get_sessions(call: Call) -> Response:
     )
 
 
-class _Table:
-    """The answer's groups."""
+class Table:
+    """The groups of an answer; the page's plots are made of them, too."""
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""Style sheet and script, from this package; nothing is ever asked of another machine.
+"""Style sheet and scripts, from this package and the plotting library; nothing is ever asked of
+another machine.
 
 An asset's address carries a mark of its content, so that browsers keep it as long as it is true.
 
@@ -11,11 +12,13 @@ import hashlib
 from importlib.resources import files
 from typing import Final, NamedTuple
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from crashfree.server.endpoint import Problem
+from crashfree.server.pages.drawing import Bundle, edition
 
 _TYPES: Final = {
     "css": "text/css; charset=utf-8",
@@ -45,17 +48,31 @@ def _load() -> dict[str, _Asset]:
 _ASSETS: Final = _load()
 
 
+_VEGA: Final = "vega.js"
+_VEGA_EDITION: Final = edition()
+_BUNDLE: Final = Bundle()
+
+
 def address(name: str) -> str:
     """Return the address of an asset."""
-    return f"/static/{name}?v={_ASSETS[name].mark}"
+    mark = _VEGA_EDITION if name == _VEGA else _ASSETS[name].mark
+    return f"/static/{name}?v={mark}"
 
 
-def _serve(request: Request) -> Response:
-    asset = _ASSETS.get(request.path_params["name"])
+async def _serve(request: Request) -> Response:
+    name = request.path_params["name"]
+    try:
+        asset = await run_in_threadpool(_vega) if name == _VEGA else _ASSETS.get(name)
+    except Problem as problem:
+        return problem.response()
     if asset is None:
         return Problem(404).response()
     kept = request.query_params.get("v") == asset.mark
     return Response(asset.data, 200, _KEEP if kept else _ASK_AGAIN, asset.media_type)
+
+
+def _vega() -> _Asset:
+    return _Asset(_BUNDLE.get(), _VEGA_EDITION, _TYPES["js"])
 
 
 ROUTES: Final = [Route("/static/{name}", _serve, methods=["GET", "HEAD"])]

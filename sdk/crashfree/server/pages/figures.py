@@ -33,6 +33,11 @@ def percent(rate: float | None) -> str:
     return f"{cut:.{digits}f}".rstrip("0").rstrip(".") + "%"
 
 
+def share(part: float | None) -> str:
+    """Return a rate between 0 and 1 in percent as text."""
+    return percent(None if part is None else part * 100)
+
+
 def points(difference: float | None) -> str:
     """Return a difference of two rates, in percentage points, with its sign."""
     if difference is None:

@@ -26,7 +26,7 @@ from starlette.routing import Route
 from crashfree._version import __version__
 from crashfree.server.context import context
 from crashfree.server.endpoint import Call, Handler, Problem, call_of, read_body
-from crashfree.server.pages import assets, door, figures
+from crashfree.server.pages import assets, door, figures, sparks
 from crashfree.server.pages.layout import NAVIGATION, PERIODS
 
 _FORM: Final = 1024 * 1024
@@ -50,11 +50,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.globals.update(
+    given = cast("dict[str, Any]", made.globals)
+    given.update(
         NO_DATA=figures.NO_DATA, navigation=NAVIGATION, periods=PERIODS, asset=assets.address
     )
     made.filters.update(
         percent=figures.percent,
+        share=figures.share,
+        spark=sparks.spark,
         points=figures.points,
         number=figures.number,
         short_number=figures.short_number,
