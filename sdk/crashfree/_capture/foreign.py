@@ -3,7 +3,8 @@
 All of them may raise, lie about their type or return nonsense; what comes out of this module is
 what its name says. Types are asked by `type(value)`, never by `isinstance`, which consults
 `__class__` and thereby runs code of the object. `BaseException` passes: Ctrl-C and a gevent
-timeout belong to the program.
+timeout belong to the program. While it runs the recursion mark stands: a `repr` that captures
+would be asked for its repr again.
 
 Threads: any; no lock of ours may be held (a repr may want one that the caller holds).
 Source: wire.md section 7; complaints-transport.md, 17 and 32.
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 
+from crashfree._ground import log
 from crashfree._ground.typed import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -31,18 +33,35 @@ _PRINTABLE_BITS = 4096
 
 def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
     """Return what `function` returns; None when it raises."""
+    outside = log.inside.set(True)
     try:
         return function(*args, **kwargs)
     except Exception:
         return None
+    finally:
+        log.inside.reset(outside)
+
+
+def text_of(value: object) -> str | None:
+    """Return `str(value)` as an exact str; None when it fails."""
+    outside = log.inside.set(True)
+    try:
+        return exact(str(value))
+    except Exception:
+        return None
+    finally:
+        log.inside.reset(outside)
 
 
 def repr_of(value: object, limit: int = REPR_CHARACTERS) -> str:
     """Return `repr(value)` as an exact str, cut to `limit` characters; a marker when it fails."""
+    outside = log.inside.set(True)
     try:
         text = exact(repr(value))
     except Exception:
         return BROKEN_REPR
+    finally:
+        log.inside.reset(outside)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
@@ -59,7 +78,11 @@ def type_name(kind: type[Any]) -> str:
 
 def module_name(kind: type[Any]) -> str | None:
     """Return the module of a class; None when it does not say."""
-    module = attempt(_MODULE, kind)
+    try:
+        module = _MODULE(kind)
+    except Exception:
+        # Its namespace has none.
+        return None
     return exact(module) if issubclass(type(module), str) else None
 
 
@@ -82,10 +105,13 @@ def declared(kind: type, name: str) -> Any:
 
 def attribute(value: object, name: str) -> object:
     """Return an attribute of a foreign object; None when there is none or reading it fails."""
+    outside = log.inside.set(True)
     try:
         return getattr(value, name, None)
     except Exception:
         return None
+    finally:
+        log.inside.reset(outside)
 
 
 def is_mapping(kind: type) -> bool:
@@ -122,10 +148,8 @@ def _text_keys(items: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
 
 
 def _key(key: Any) -> str:
-    try:
-        return exact(str(key))
-    except Exception:
-        return repr_of(key)
+    text = text_of(key)
+    return repr_of(key) if text is None else text
 
 
 def sequence(value: object) -> list[Any] | None:

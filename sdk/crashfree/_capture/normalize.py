@@ -344,7 +344,10 @@ def _is_lazy(kind: type[Any]) -> bool:
 
 def _length(value: object) -> int:
     base = rendering.container(type(value))
-    length = foreign.attempt(base.__len__ if base is not None else len, value)  # type: ignore[attr-defined, arg-type]
+    if base is not None:
+        known: int = base.__len__(value)  # type: ignore[attr-defined]
+        return known
+    length = foreign.attempt(len, value)  # type: ignore[arg-type]
     return length if type(length) is int else 0
 
 

@@ -58,10 +58,8 @@ def text_of(value: object, limit: int = MESSAGE_CHARACTERS) -> str:
         return foreign.integer_text(value)  # type: ignore[arg-type]
     if is_container(kind) or kind is bytes or kind is bytearray:
         return rendered(value, limit)
-    try:
-        return foreign.exact(str(value))
-    except Exception:
-        return foreign.repr_of(value)
+    text = foreign.text_of(value)
+    return foreign.repr_of(value) if text is None else text
 
 
 def message_of(error: BaseException) -> str:
@@ -76,11 +74,11 @@ def message_of(error: BaseException) -> str:
         if len(arguments) == 1:
             return text_of(arguments[0])
         return rendered(arguments, MESSAGE_CHARACTERS) if arguments else ""
-    try:
-        return foreign.exact(str(error))
-    except Exception:
-        text = foreign.repr_of(error)
-        return UNPRINTABLE_EXCEPTION if text == foreign.BROKEN_REPR else text
+    said = foreign.text_of(error)
+    if said is not None:
+        return said
+    text = foreign.repr_of(error)
+    return UNPRINTABLE_EXCEPTION if text == foreign.BROKEN_REPR else text
 
 
 def rendered(

@@ -83,7 +83,11 @@ class Repairer:
         """
         result: dict[str, Any] = {}
         unknown: dict[str, object] = {}
-        items = foreign.attempt(lambda: list(event.items())[:1000]) or []
+        items = (
+            list(event.copy().items())[:1000]
+            if type(event) is dict
+            else foreign.attempt(lambda: list(event.items())[:1000]) or []
+        )
         for key, value in items:
             if value is None:
                 continue

@@ -82,10 +82,13 @@ class Discards:
                 reason, category, quantity = self._untold.popleft()
             except IndexError:
                 return
+            outside = log.inside.set(True)
             try:
                 self._on_drop(reason, category, quantity)
             except Exception as error:  # noqa: BLE001 -- user code; its fault is no second loss
                 log.warning(f"on_drop raised {type(error).__name__}: {error}", key="on_drop")
+            finally:
+                log.inside.reset(outside)
 
     def take(self) -> dict[tuple[DiscardReason, DataCategory], int]:
         """Return what was not reported yet and start again from nothing."""

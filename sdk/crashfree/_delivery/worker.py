@@ -202,11 +202,11 @@ class Worker:
         """
 
         def run() -> None:
-            mark = log.inside.set(True)
+            mark = log.working.set(True)
             try:
                 self._guarded(job)
             finally:
-                log.inside.reset(mark)
+                log.working.reset(mark)
 
         try:
             thread = threading.Thread(target=run, name=SENDER_NAME, daemon=True)
@@ -351,13 +351,13 @@ class Worker:
         deadline = self._clock.monotonic() + max(0.0, timeout)
         self._ident = threading.get_ident()
         self._inline_deadline = deadline
-        mark = log.inside.set(True)
+        mark = log.working.set(True)
         try:
             while not done.is_set() and self._step():
                 if self._clock.monotonic() >= deadline:
                     break
         finally:
-            log.inside.reset(mark)
+            log.working.reset(mark)
             self._inline_deadline = None
             self._ident = None
             self._consumer.release()
@@ -372,7 +372,7 @@ class Worker:
         consumer = self._consumer
         self._thread = threading.current_thread()
         self._ident = threading.get_ident()
-        mark = log.inside.set(True)
+        mark = log.working.set(True)
         orderly = False
         try:
             while True:
@@ -389,7 +389,7 @@ class Worker:
             self._thread = None
             self._ident = None
             # Greenlets share what is local to a thread, and their numbers are given out again.
-            log.inside.reset(mark)
+            log.working.reset(mark)
             consumer.release()
             if not self._stopping and not self._idle():
                 # It came when this thread had stopped looking, and saw it still alive.
