@@ -62,8 +62,8 @@ def test_init_loads_no_http_no_framework_and_few_modules(arguments: str) -> None
     foreign = {name for name in loaded if not name.partition(".")[0].startswith("crashfree")}
     ours = loaded - foreign
     # Each costs about 0.2 ms at every start. The number may fall, never rise.
-    assert len(ours) <= 119, sorted(ours)
-    assert len(foreign) <= 45, sorted(foreign)
+    assert len(ours) <= 106, sorted(ours)
+    assert len(foreign) <= 40, sorted(foreign)
 
 
 @pytest.mark.parametrize(("mode", "most"), [("auto", 75), ("request", 82)])
