@@ -6,13 +6,14 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 
 @contextmanager
-def _serving(directory: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+def _serving(
+    directory: Path, *options: str, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], Any]]:
     """Run the server as a process; give it and what its ready file says."""
     ready = directory / f"ready-{uuid.uuid4().hex}.json"
     command = [sys.executable, "-m", "crashfree", "serve", "--port", "0"]
@@ -36,6 +39,7 @@ def _serving(directory: Path, *options: str) -> Iterator[tuple[subprocess.Popen[
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=None if env is None else {**os.environ, **env},
     )
     try:
         wait_until(lambda: ready.exists() or process.poll() is not None, 30, "ready file")
@@ -75,6 +79,54 @@ def test_it_answers_when_the_ready_file_is_there_and_stops_on_a_signal(tmp_path:
         assert _send(ready, envelope(("session", session(time.time(), init=True)))) == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+
+
+def test_it_stops_soon_although_clients_keep_their_connections(tmp_path: Path) -> None:
+    """Some have been answered, some have never asked, some have begun to ask."""
+    with _serving(tmp_path) as (process, ready):
+        parts = urlsplit(ready["dsn"])
+        head = (
+            f"POST /api/1/envelope/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
+            f"X-Sentry-Auth: Sentry sentry_key={parts.username}\r\n"
+        ).encode()
+        with ExitStack() as stack:
+            for number in range(12):
+                sock = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20)
+                stack.enter_context(closing(sock))
+                if number % 3 == 0:
+                    extra = b"X-Odd: \x80\r\nConnection: Keep-Alive, x\r\n" if number % 2 else b""
+                    sock.sendall(head + extra + b"\r\n{}\n")
+                    assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+                elif number % 3 == 1:
+                    sock.sendall(head)
+            begun = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+            assert time.monotonic() - begun < 2.0
+
+
+def test_a_program_that_says_local_finds_it(tmp_path: Path) -> None:
+    state = {"XDG_STATE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    program = "import crashfree; crashfree.init(dsn='local', release='app@1'); crashfree.close()"
+    variables = {**os.environ, **state, "CRASHFREE_SPOOL_DIR": str(tmp_path / "spool")}
+    variables.pop("CRASHFREE_DSN", None)
+    run = partial(
+        subprocess.run,
+        [sys.executable, "-c", program],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    with _serving(tmp_path, env=state) as (process, ready):
+        done = run()
+        assert done.returncode == 0, done.stderr
+        assert _total(ready) == 1
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    done = run()
+    assert done.returncode == 1
+    assert "no local server is running; start one with `crashfree serve`" in done.stderr
 
 
 def test_a_second_life_remembers_token_key_and_data(tmp_path: Path) -> None:

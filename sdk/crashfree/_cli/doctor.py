@@ -17,6 +17,7 @@ from crashfree._cli.failure import DONE, REFUSED
 from crashfree._cli.findings import Section, Surroundings
 from crashfree._cli.parser import Commands
 from crashfree._cli.propose import add_directory
+from crashfree._client.options import read_dsn
 from crashfree._ground import env
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.naming import valid_environment
@@ -195,6 +196,6 @@ def _dsn(here: Surroundings) -> tuple[Dsn | None, str | None, str | None]:
     if named is None:
         return None, None, None
     try:
-        return Dsn.parse(named.value), named.variable, None
+        return read_dsn(named.value, here.environ), named.variable, None
     except InvalidDsn as error:
         return None, named.variable, f"{named.variable}: {error}"

@@ -14,7 +14,8 @@ from crashfree._cli import options, output
 from crashfree._cli.failure import UsageFailure
 from crashfree._cli.parser import Commands
 from crashfree._cli.session import settings_of
-from crashfree._ground import ids, json
+from crashfree._client.options import read_dsn
+from crashfree._ground import env, ids, json
 from crashfree._ground.clock import SYSTEM_CLOCK
 from crashfree._protocol import sdk
 from crashfree._protocol.dsn import Dsn
@@ -92,7 +93,7 @@ def _dsn(args: argparse.Namespace, settings: Settings) -> Dsn:
             code="missing_dsn",
             remedy="give --dsn, or set CRASHFREE_DSN or SENTRY_DSN",
         )
-    return Dsn.parse(text)
+    return read_dsn(text, env.environ())
 
 
 def _send_event(args: argparse.Namespace) -> int:

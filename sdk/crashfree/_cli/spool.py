@@ -14,6 +14,7 @@ from crashfree._cli.ago import span
 from crashfree._cli.failure import DONE, REFUSED, UNREACHABLE, UsageFailure
 from crashfree._cli.parser import Commands, Parser
 from crashfree._client.autopsy import Autopsy
+from crashfree._client.options import read_dsn
 from crashfree._delivery import spool as spooling
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.httptransport import HttpTransport
@@ -190,7 +191,7 @@ def _found(args: argparse.Namespace) -> list[SpoolStatus]:
     found = _all(_directory(args))
     if args.dsn is None:
         return found
-    name = spooling.destination(Dsn.parse(args.dsn))
+    name = spooling.destination(read_dsn(args.dsn, env.environ()))
     return [status for status in found if status.directory.endswith(name)]
 
 
@@ -213,9 +214,9 @@ def _directory(args: argparse.Namespace) -> str:
 
 def _dsn(args: argparse.Namespace) -> Dsn | None:
     if args.dsn is not None:
-        return Dsn.parse(args.dsn)
+        return read_dsn(args.dsn, env.environ())
     named = env.setting(env.environ(), "DSN")
-    return None if named is None else Dsn.parse(named.value)
+    return None if named is None else read_dsn(named.value, env.environ())
 
 
 def _facts(status: SpoolStatus) -> dict[str, JSON]:

@@ -108,6 +108,8 @@ class Options(NamedTuple):
 RESOLVED_FIELDS = ("release_source", "release_tried")
 """Fields that are findings, not arguments."""
 
+LOCAL = "local"
+"""Stands for the DSN of the server that runs on this machine."""
 SPOTLIGHT_URL = "http://localhost:8969/stream"
 
 
@@ -151,13 +153,25 @@ def _resolve_dsn(given: object, environ: Mapping[str, str]) -> tuple[Dsn, ...]:
         if found is None:
             return ()
         try:
-            return (Dsn.parse(found.value),)
+            return (read_dsn(found.value, environ),)
         except InvalidDsn as error:
             # A typo in a deployment must not stop a service.
             log.warning(f"{found.variable} is ignored, nothing will be sent: {error}")
             return ()
     texts = [given] if isinstance(given, str) else _entries(given) or []
-    return tuple(Dsn.parse(str(text)) for text in texts if str(text).strip())
+    return tuple(read_dsn(str(text), environ) for text in texts if str(text).strip())
+
+
+def read_dsn(text: str, environ: Mapping[str, str]) -> Dsn:
+    """Return the DSN that `text` spells; `local` is that of the server on this machine.
+
+    Raises InvalidDsn.
+    """
+    if text.strip().lower() == LOCAL:
+        from crashfree._client.local import find
+
+        text = find(environ)
+    return Dsn.parse(text)
 
 
 def _check_dsn(name: str, value: object) -> object:
@@ -168,7 +182,7 @@ def _check_dsn(name: str, value: object) -> object:
         return entries
     raise InvalidDsn(
         f"dsn is {_shown(value)}; a DSN is text like 'https://KEY@sentry.example.com/1' "
-        "(or a list of such texts); leave it out to send nothing"
+        "(or a list of such texts), or 'local'; leave it out to send nothing"
     )
 
 
