@@ -14,7 +14,7 @@ from types import TracebackType
 from crashfree._capture.scope import Scope
 from crashfree._client.assembly import Examiner, Sessions, assemble
 from crashfree._client.options import Options
-from crashfree._client.report import LateReporter, Report
+from crashfree._client.report import Report, Reporter
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.statistics import NO_STATISTICS, Statistics
 from crashfree._delivery.transport import ForkAware, Reporting, Transport
@@ -91,7 +91,7 @@ class Client:
     """Names of the integrations that are installed, in order."""
     _clock: Clock
     _examiners: list[Examiner]
-    _reporter: LateReporter
+    _reporter: forkgate.Late[Reporter]
     _application_mode: bool
     _on_the_way: deque[SessionUpdate]
 
@@ -120,7 +120,7 @@ class Client:
             emit=self._emit,
             integrations=lambda: self.integrations.copy(),
         )
-        self._reporter = LateReporter(self._parts.reporter)
+        self._reporter = forkgate.Late(self._parts.reporter)
         self._examiners = []
         self._application_mode = options.session_mode != "request"
         self.counting = False
@@ -264,6 +264,7 @@ class Client:
         forkgate.after_fork_in_child()
         self.counting = False
         self._on_the_way = deque()
+        self._reporter.forget()
         parts = self._parts
         parts.worker.forget()
         for losses in parts.discards:

@@ -6,9 +6,7 @@ has to know of it beforehand stands here. Pure; threads: any.
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from crashfree._capture.scope import Scope
 from crashfree._ground.typed import Any, NamedTuple, Protocol
@@ -44,49 +42,6 @@ class Report(NamedTuple):
     attachments: tuple[Item, ...] = ()
     discards: tuple[tuple[Discard, int], ...] = ()
     """What is not sent, each with its quantity, for the client report."""
-
-
-class LateReporter:
-    """A reporter that is loaded when it is first needed.
-
-    By the worker's first job, or by whoever needs it before: `init` does not wait for it, and a
-    crash needs no import. Of two that are made at the same moment the first one counts. A signal
-    handler or a finalizer may strike while this very thread imports, where a second import of the
-    same modules fails: what it has to say waits until they are there.
-    """
-
-    __slots__ = ("_load", "_loading", "_made", "_postponed")
-    _load: Callable[[], Reporter]
-    _made: list[Reporter]
-    _loading: dict[int, None]
-    """The threads that are at it."""
-    _postponed: deque[Callable[[], object]]
-
-    def __init__(self, load: Callable[[], Reporter]) -> None:
-        self._load = load
-        self._made = []
-        self._loading = {}
-        self._postponed = deque()
-
-    def get(self) -> Reporter | None:
-        """Return the reporter; None in the middle of its making. Then `postpone`."""
-        if self._made:
-            return self._made[0]
-        me = threading.get_ident()
-        if me in self._loading:
-            return None
-        self._loading[me] = None
-        try:
-            self._made.append(self._load())
-        finally:
-            del self._loading[me]
-        while self._postponed:
-            self._postponed.popleft()()
-        return self._made[0]
-
-    def postpone(self, again: Callable[[], object]) -> None:
-        """Call `again` when the reporter is there."""
-        self._postponed.append(again)
 
 
 class Reporter(Protocol):

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from crashfree._delivery.statistics import Statistics
+from crashfree._delivery.statistics import NO_STATISTICS, Statistics
+from crashfree._ground.forkgate import Late
 from crashfree._ground.typed import Protocol
 from crashfree._protocol.envelope import Envelope
 from crashfree.types import DataCategory
@@ -34,56 +35,68 @@ class Carrier(Protocol):
 class LateTransport:
     """Stands for a transport until there is one, and passes everything on from then on."""
 
-    __slots__ = ("_leave", "_made", "_make", "_pid")
-    _make: Callable[[], Carrier]
+    __slots__ = ("_late", "_leave", "_pid")
+    _late: Late[Carrier]
     _leave: Callable[[], None]
-    _made: list[Carrier]
     _pid: int
 
     def __init__(self, make: Callable[[], Carrier], *, leave: Callable[[], None]) -> None:
         """`leave` is called in a forked child where nothing was made that could be told to."""
-        self._make = make
+        self._late = Late(make)
         self._leave = leave
-        self._made = []
         self._pid = os.getpid()
 
     def submit(self, envelope: Envelope) -> bool:
-        made = self._made
-        return (made[0] if made else self._carrier()).submit(envelope)
+        carrier = self._carrier()
+        if carrier is None:
+            self._late.postpone(lambda: self.submit(envelope))
+            return True
+        return carrier.submit(envelope)
 
     def flush(self, timeout: float) -> bool:
-        return self._carrier().flush(timeout)
+        carrier = self._carrier()
+        return carrier is not None and carrier.flush(timeout)
 
     def close(self, timeout: float) -> bool:
-        return self._carrier().close(timeout)
+        carrier = self._carrier()
+        if carrier is None:
+            self._late.postpone(lambda: self.close(0.0))
+            return False
+        return carrier.close(timeout)
 
     def forget(self) -> None:
         """Leave everything to the parent, in a forked child."""
         self._pid = os.getpid()
-        if self._made:
-            self._made[0].forget()
+        self._late.forget()
+        if self._late.made:
+            self._late.made[0].forget()
         else:
             self._leave()
 
     def stats(self) -> Statistics:
-        return self._carrier().stats()
+        carrier = self._carrier()
+        return NO_STATISTICS if carrier is None else carrier.stats()
 
     def limited(self, category: DataCategory) -> bool:
         """Return whether items of `category` would be dropped now."""
-        return self._carrier().limited(category)
+        carrier = self._carrier()
+        return carrier is not None and carrier.limited(category)
 
     def resume(self) -> None:
         """Send what earlier runs left on disk, soon."""
-        self._carrier().resume()
+        carrier = self._carrier()
+        if carrier is not None:
+            carrier.resume()
 
     def step_aside(self) -> None:
         """Share the worker with other transports."""
-        self._carrier().step_aside()
+        carrier = self._carrier()
+        if carrier is not None:
+            carrier.step_aside()
 
-    def _carrier(self) -> Carrier:
-        made = self._made
-        if not made:
-            if os.getpid() != self._pid:
-                self.forget()
-            made.append(self._make())
-        return made[0]
+    def _carrier(self) -> Carrier | None:
+        """Return it; None in the middle of its making, to whoever struck there."""
+        late = self._late
+        if not late.made and os.getpid() != self._pid:
+            self.forget()
+        return late.get()

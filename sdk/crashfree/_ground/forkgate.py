@@ -1,4 +1,4 @@
-"""The gate between lazy imports and `fork`.
+"""The gate between lazy imports and `fork`, and what is made by lazy imports.
 
 A module that one thread is half-way through importing at the moment of a fork stays locked in the
 child for ever. So whoever imports late, off the main path, does it inside `importing()`, and the
@@ -12,6 +12,12 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import deque
+from collections.abc import Callable
+
+from crashfree._ground.typed import Generic, TypeVar
+
+T = TypeVar("T")
 
 # The slowest import behind the gate (urllib3 with ssl) takes about 60 ms on a cold disk.
 _PATIENCE = 1.0
@@ -60,6 +66,54 @@ class _Importing:
 def importing() -> _Importing:
     """Hold the gate while modules are imported; forks of other threads wait meanwhile."""
     return _Importing(_gate)
+
+
+class Late(Generic[T]):
+    """Something that is imported and made when it is first needed.
+
+    Of two that are made at the same moment the first one counts. A signal handler or a finalizer
+    may strike while this very thread imports; there a second import of the same modules fails, so
+    what it wants to do waits until they are there.
+    """
+
+    __slots__ = ("_make", "_making", "_postponed", "made")
+    made: list[T]
+    """Empty, or what there is."""
+    _make: Callable[[], T]
+    _making: dict[int, None]
+    """The threads that are at it."""
+    _postponed: deque[Callable[[], object]]
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self.made = []
+        self.forget()
+
+    def get(self) -> T | None:
+        """Return it, made now if need be; None to whoever struck in the middle of its making."""
+        made = self.made
+        if made:
+            return made[0]
+        me = threading.get_ident()
+        if me in self._making:
+            return None
+        self._making[me] = None
+        try:
+            made.append(self._make())
+        finally:
+            self._making.pop(me, None)
+        while self._postponed:
+            self._postponed.popleft()()
+        return made[0]
+
+    def postpone(self, job: Callable[[], object]) -> None:
+        """Do `job` when it is there; for whom `get` returned None."""
+        self._postponed.append(job)
+
+    def forget(self) -> None:
+        """Leave to the parent what was under way, in a forked child. What is made stays."""
+        self._making = {}
+        self._postponed = deque()
 
 
 def before_fork() -> None:
