@@ -17,7 +17,12 @@ from crashfree.server.endpoint import Call, Problem, iso
 from crashfree.server.pages.asking import Query, ask
 from crashfree.server.ranges import Range
 
-NAVIGATION: Final = (("Releases", "/releases"), ("Issues", "/issues"))
+NAVIGATION: Final = (
+    ("Releases", "/releases"),
+    ("Issues", "/issues"),
+    ("Setup", "/setup"),
+    ("Settings", "/settings"),
+)
 """Name and address of each view of the navigation."""
 
 PERIODS: Final = (

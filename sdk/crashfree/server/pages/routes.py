@@ -12,6 +12,8 @@ from crashfree.server.pages import (
     issues_page,
     live,
     releases_page,
+    settings_page,
+    setup_page,
     site,
 )
 
@@ -22,4 +24,6 @@ ROUTES: Final[list[BaseRoute]] = [
     *issues_page.ROUTES,
     *issue_page.ROUTES,
     *live.ROUTES,
+    *setup_page.ROUTES,
+    *settings_page.ROUTES,
 ]

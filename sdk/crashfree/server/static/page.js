@@ -43,6 +43,19 @@ function choose(event) {
   if (event.target.matches(".chooser select")) event.target.form.requestSubmit();
 }
 
+async function copy(event) {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const source = document.getElementById(button.dataset.copy);
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(source);
+  }
+}
+
+document.addEventListener("click", copy);
 document.addEventListener("submit", tidy);
 document.addEventListener("change", choose);
 window.addEventListener("pageshow", () => {
