@@ -154,8 +154,14 @@ class Server:
             time.sleep(self.latency)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
         size = len(body)
-        if headers.get(b"content-encoding") == b"gzip":
+        coding = headers.get(b"content-encoding")
+        if coding == b"gzip":
             body = gzip.decompress(body)
+        elif coding == b"br":
+            # What sentry-sdk prefers where the module is installed.
+            import brotli
+
+            body = brotli.decompress(body)
         with self._lock:
             self.requests += 1
             self.bytes += size

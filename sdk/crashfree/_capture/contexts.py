@@ -1,7 +1,8 @@
 """What is the same for all events of a process: runtime, system, device, program, modules.
 
 Found out once, when first needed, without importing `platform` (which may start a process) or
-`importlib.metadata`: a crash may be the first to ask, when imports do not work any more.
+`importlib.metadata`: a crash may be the first to ask, when imports do not work any more. A context
+that is called what it is needs no `type`: servers take it from the key.
 
 Threads: any; asked twice at the same moment, it is found out twice. Source: wire.md section 5.
 """
@@ -25,7 +26,7 @@ def runtime_context() -> dict[str, Any]:
     if sys.version_info.releaselevel != "final":
         version += f"{sys.version_info.releaselevel[0]}{sys.version_info.serial}"
     name = "CPython" if implementation.name == "cpython" else implementation.name
-    return {"type": "runtime", "name": name, "version": version, "build": sys.version}
+    return {"name": name, "version": version, "build": sys.version}
 
 
 def os_context() -> dict[str, Any]:
@@ -33,24 +34,17 @@ def os_context() -> dict[str, Any]:
     if sys.platform == "win32":
         system = sys.getwindowsversion()
         version = f"{system.major}.{system.minor}.{system.build}"
-        return {"type": "os", "name": "Windows", "version": version, "kernel_version": version}
+        return {"name": "Windows", "version": version, "kernel_version": version}
     uname = os.uname()
     if sys.platform == "darwin":
         version = _mac_version() or uname.release
-        return {
-            "type": "os", "name": "macOS", "version": version, "kernel_version": uname.release,
-        }  # fmt: skip
-    return {
-        "type": "os",
-        "name": uname.sysname,
-        "version": uname.release,
-        "kernel_version": uname.release,
-    }
+        return {"name": "macOS", "version": version, "kernel_version": uname.release}
+    return {"name": uname.sysname, "version": uname.release, "kernel_version": uname.release}
 
 
 def device_context() -> dict[str, Any]:
     """Return the machine: architecture, processors, memory."""
-    device: dict[str, Any] = {"type": "device"}
+    device: dict[str, Any] = {}
     if hasattr(os, "uname"):
         device["arch"] = os.uname().machine
     count = os.cpu_count()
@@ -66,7 +60,7 @@ def device_context() -> dict[str, Any]:
 
 def app_context(name: str | None, started: str) -> dict[str, Any]:
     """Return the program: its script or module, and when this process began to be watched."""
-    app: dict[str, Any] = {"type": "app", "app_start_time": started}
+    app: dict[str, Any] = {"app_start_time": started}
     if name:
         app["app_name"] = name
     return app
@@ -97,7 +91,8 @@ def installed_modules() -> dict[str, str]:
             if dash and len(found) < _MAX_MODULES:
                 version = rest.partition("-py")[0] if entry.endswith(".egg-info") else rest
                 found.setdefault(name.lower().replace("_", "-"), version)
-    return found
+    # Neighbours resemble each other then, which a compressor likes.
+    return dict(sorted(found.items()))
 
 
 def _mac_version() -> str | None:

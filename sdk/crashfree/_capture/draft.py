@@ -265,7 +265,7 @@ class Draft:
         settings = self._recorder.settings
         contexts: dict[str, Any] = self._recorder.facts.contexts()
         if self.thread.task is not None:
-            contexts["task"] = {"type": "task", "name": self.thread.task}
+            contexts["task"] = {"name": self.thread.task}
         contexts["trace"] = self._trace_context()
         event: dict[str, Any] = {
             "event_id": self.event_id,
@@ -398,7 +398,9 @@ class Draft:
             text = self._normalizer.text(self.text, ((None, "logentry"), "formatted"))
             event["logentry"] = {"formatted": text}
             event["message"] = text
-        event.setdefault("threads", {"values": [thread]})
+        # That a message came from the main thread goes without saying.
+        if self.chain is not None or "stacktrace" in thread or not self.thread.main:
+            event.setdefault("threads", {"values": [thread]})
 
     def _exception_values(self, chain: TakenChain) -> list[dict[str, Any]]:
         frames = self._recorder.frames
@@ -433,8 +435,9 @@ class Draft:
 
     def _sdk(self) -> dict[str, Any]:
         info: dict[str, Any] = dict(sdk.INFO)
-        info["packages"] = [{"name": "pypi:crashfree", "version": info["version"]}]
-        info["integrations"] = list(self._recorder.settings.integrations())
+        integrations = self._recorder.settings.integrations()
+        if integrations:
+            info["integrations"] = list(integrations)
         return info
 
 

@@ -28,7 +28,7 @@ def test_the_runtime_is_this_python() -> None:
 
 
 def test_the_system_and_the_machine_are_named() -> None:
-    assert set(os_context()) == {"type", "name", "version", "kernel_version"}
+    assert set(os_context()) == {"name", "version", "kernel_version"}
     device = device_context()
     assert device["processor_count"] == os.cpu_count()
     assert device["memory_size"] > 1 << 20

@@ -98,6 +98,19 @@ def test_a_message_is_said_twice_because_servers_differ() -> None:
     assert "exception" not in event
 
 
+def test_a_message_names_its_thread_where_it_is_not_the_main_one() -> None:
+    own = recorder()
+    assert "threads" not in event_of(own.message("hello", "info", Scope()))
+    drafts: list[Draft] = []
+    thread = threading.Thread(
+        target=lambda: drafts.append(own.message("hello", "info", Scope())), name="counter"
+    )
+    thread.start()
+    thread.join()
+    (named,) = event_of(drafts[0])["threads"]["values"]
+    assert (named["name"], named["main"]) == ("counter", False)
+
+
 def test_a_message_has_the_stack_of_its_caller_when_that_is_wanted() -> None:
     event = event_of(recorder(attach_stacktrace=True).message("hello", "info", Scope()))
     (thread,) = event["threads"]["values"]
