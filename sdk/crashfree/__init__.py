@@ -125,9 +125,12 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'crashfree' has no attribute {name!r}")
     home = _ELSEWHERE.get(name, "crashfree._api")
-    # Not `importlib.import_module`: that loads `importlib` and `warnings`, half a millisecond.
-    __import__(home)
-    value: object = getattr(sys.modules[home], name)
+    value: object = getattr(sys.modules.get(home), name, None)
+    if value is None:
+        # Only now: a finalizer that strikes inside the import of something else must not import.
+        # Not `importlib.import_module`: that loads `importlib` and `warnings`, half a millisecond.
+        __import__(home)
+        value = getattr(sys.modules[home], name)
     # Found once, it is an ordinary attribute: the door costs nothing from then on.
     globals()[name] = value
     return value

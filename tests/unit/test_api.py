@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -288,3 +289,17 @@ def test_ctrl_z_is_the_background_for_programs_that_ask_for_it() -> None:
     assert signal.getsignal(signal.SIGTSTP) is before
     with capture():
         assert signal.getsignal(signal.SIGTSTP) is before
+
+
+def test_the_door_imports_nothing_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer may strike inside the import of something else, where it must not import."""
+    monkeypatch.delitem(vars(crashfree), "set_tag", raising=False)
+    assert crashfree.get_client() is not None
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError(f"imported {arguments[0]}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "__import__", refuse)
+        function = crashfree.set_tag
+    assert function is crashfree._api.set_tag  # type: ignore[attr-defined]
