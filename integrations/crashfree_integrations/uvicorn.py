@@ -8,14 +8,17 @@ the parent of several workers has no session, each worker counts for itself. An 
 calls `crashfree.init` itself is being loaded at that moment: it wraps itself in
 `crashfree_integrations.asgi.AsgiMiddleware`, or uses a framework with an integration.
 
-Hook: there is none; `Config.load`, which loads the application, is wrapped. Tested with uvicorn
-0.30 and 0.54, and with gunicorn's workers of uvicorn.
+When the server shuts down, what is counted is sent: it ends the process by a signal next.
+
+Hook: there is none; `Config.load`, which loads the application, and `Server.shutdown` are wrapped.
+Tested with uvicorn 0.30 and 0.54, and with gunicorn's workers of uvicorn.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from asyncio import get_running_loop
+from collections.abc import Awaitable, Callable
 from functools import wraps
 from importlib import import_module
 from typing import Any, Final
@@ -44,8 +47,11 @@ class UvicornIntegration:
     def install(self, kit: Kit) -> None:
         framework("uvicorn", OLDEST)
         config: Any = import_module("uvicorn.config").Config
+        server: Any = import_module("uvicorn.server").Server
         require(config, "load")
+        require(server, "shutdown")
         kit.wrap(config, "load", _counted(kit))
+        kit.wrap(server, "shutdown", _told(kit))
 
     def uninstall(self) -> None:
         """Everything is undone by the kit."""
@@ -56,12 +62,33 @@ def _counted(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         @wraps(original)
         def load(self: Any) -> None:
             original(self)
-            if type(self.app).__module__ != "crashfree.server.app":
+            if not _is_ours(self):
                 _wrap(kit, self)
 
         return load
 
     return wrapped
+
+
+def _told(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def wrapped(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(original)
+        async def shutdown(self: Any, *arguments: Any, **named: Any) -> Any:
+            try:
+                return await original(self, *arguments, **named)
+            finally:
+                if not _is_ours(self.config):
+                    await get_running_loop().run_in_executor(None, kit.client.flush)
+
+        return shutdown
+
+    return wrapped
+
+
+def _is_ours(config: Any) -> bool:
+    """Return whether this is the local server."""
+    kind: type[object] = type(config.app)
+    return kind.__module__ == "crashfree.server.app"
 
 
 def _wrap(kit: Kit, config: Any) -> None:

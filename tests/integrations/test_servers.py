@@ -5,6 +5,7 @@ Their work is tested with real processes: journeys/test_run_servers.py, test_ser
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import crashfree
 from crashfree.errors import IntegrationError
 from crashfree.integration import Integration
 from crashfree.testing import capture
@@ -182,7 +184,8 @@ def test_uvicorn_puts_it_inside_of_what_is_its_own(interface: str) -> None:
 
 def _classes() -> Iterator[tuple[type[Any], Callable[[], list[Any]]]]:
     def uvicorn() -> list[Any]:
-        return [pytest.importorskip("uvicorn.config").Config]
+        uvicorn = pytest.importorskip("uvicorn")
+        return [uvicorn.Config, uvicorn.Server]
 
     def hypercorn() -> list[Any]:
         wrappers = pytest.importorskip("hypercorn.app_wrappers")
@@ -238,3 +241,23 @@ def test_the_local_server_makes_no_server_of_its_program(monkeypatch: pytest.Mon
     assert UvicornIntegration().mode == "request"
     monkeypatch.setitem(sys.modules, "crashfree.server.running", ModuleType("running"))
     assert UvicornIntegration().mode is None
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_uvicorn_tells_what_is_counted_when_it_shuts_down(
+    monkeypatch: pytest.MonkeyPatch, local: bool
+) -> None:
+    """A server with an application that knows no lifespan, ended by a signal right after."""
+    uvicorn = pytest.importorskip("uvicorn")
+    if local:
+        monkeypatch.setattr(AsgiMiddleware, "__module__", "crashfree.server.app")
+    with capture(integrations=[UvicornIntegration()], session_mode="request") as seen:
+        application = AsgiMiddleware(plain_asgi)
+        config = uvicorn.Config(application, log_config=None, lifespan="off")
+        server = uvicorn.Server(config)
+        server.config.load()
+        server.servers, server.lifespan = [], server.config.lifespan_class(server.config)
+        with crashfree.session():
+            pass
+        asyncio.run(server.shutdown())
+        assert len(seen.aggregates) == (0 if local else 1)

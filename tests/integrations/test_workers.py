@@ -6,6 +6,7 @@ test_multiprocessing.py.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
@@ -52,7 +53,8 @@ def _rq() -> list[Any]:
 
 def _gunicorn() -> list[Any]:
     base = pytest.importorskip("gunicorn.app.base")
-    return [dict(vars(base.BaseApplication))]
+    workers = pytest.importorskip("gunicorn.workers.base")
+    return [dict(vars(base.BaseApplication)), dict(vars(workers.Worker))]
 
 
 def _multiprocessing() -> list[Any]:
@@ -185,3 +187,26 @@ def test_what_a_worker_serves_is_counted_if_its_kind_is_known(worker: str, wrapp
         assert not seen.client.application_mode
     assert Program().wsgi() is application
     assert seen.sessions == []
+
+
+def test_a_worker_that_has_its_handlers_already_gets_the_new_one() -> None:
+    """`init` is called by the application, which is loaded after that."""
+    pytest.importorskip("gunicorn")
+    from gunicorn.workers.sync import SyncWorker
+
+    worker = SyncWorker.__new__(SyncWorker)
+    before = signal.signal(signal.SIGABRT, worker.handle_abort)
+    theirs = signal.getsignal(signal.SIGABRT)
+    try:
+        with capture(integrations=[GunicornIntegration()]):
+            assert signal.getsignal(signal.SIGABRT) == worker.handle_abort != theirs
+        assert signal.getsignal(signal.SIGABRT) is theirs
+    finally:
+        signal.signal(signal.SIGABRT, before)
+
+
+def test_handlers_of_others_stay() -> None:
+    pytest.importorskip("gunicorn")
+    before = signal.getsignal(signal.SIGABRT)
+    with capture(integrations=[GunicornIntegration()]):
+        assert signal.getsignal(signal.SIGABRT) is before
