@@ -32,10 +32,15 @@ DAY = 24 * HOUR
 DAYS = 15
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 # Quiet, and without the requests that a browser makes for itself.
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 class Then:
@@ -151,7 +156,7 @@ class Teller:
             )
         body = {"version": version.name, "projects": [version.project], "commits": commits}
         if version.project == "web":
-            body["projects"] = ["web", "shop"] if version.name.endswith("12.0") else ["web"]
+            body["projects"] = ["web", "worker"]
         if "rc" not in version.name:
             body["dateReleased"] = stamp(self.clock.now)
         self.manage("POST", "releases/", body)
@@ -332,7 +337,7 @@ def tell(server: LocalServer, clock: Then, end: float, *, volume: float) -> None
 
 def settle(server: LocalServer, clock: Then) -> None:
     """Judge adoption as the server does every hour; its own timer goes by the real one."""
-    from crashfree.server.release_health import refresh_stages  # noqa: PLC0415
+    from crashfree.server.release_health import refresh_stages
 
     with server.store.write() as db:
         refresh_stages(db, now=clock.now)
@@ -341,7 +346,7 @@ def settle(server: LocalServer, clock: Then) -> None:
 def take(server: LocalServer, folder: Path) -> None:
     """Take the pictures."""
     try:
-        from playwright.sync_api import sync_playwright  # noqa: PLC0415
+        from playwright.sync_api import sync_playwright
     except ImportError:
         sys.exit("pictures need Playwright: pip install playwright")
     folder.mkdir(exist_ok=True)

@@ -41,15 +41,21 @@ def ask(call: Call, handler: Handler, path: str, *, query: Query = (), **names: 
     `path` is the API's path with `{names}`, which `names` fill in; `{organization}` is ours.
     Raises Problem for anything but a success.
     """
-    where = {"organization": call.context.organization, **names}
-    address = path.format_map({name: quote(value, safe="") for name, value in where.items()})
-    if query:
-        address += f"?{urlencode(query)}"
-    response = handler(_inner(call, where, query))
+    response = handler(_inner(call, _where(call, names), query))
     data = json.decode(bytes(response.body)) if response.body else None
     if response.status_code >= 400:
         raise Problem(response.status_code, data)
-    return Answer(data, address, _has_next(response))
+    return Answer(data, address_of(call, path, query, **names), _has_next(response))
+
+
+def address_of(call: Call, path: str, query: Query = (), **names: str) -> str:
+    """Return where the API answers a question."""
+    where = {name: quote(value, safe="") for name, value in _where(call, names).items()}
+    return path.format_map(where) + (f"?{urlencode(query)}" if query else "")
+
+
+def _where(call: Call, names: Mapping[str, str]) -> dict[str, str]:
+    return {"organization": call.context.organization, **names}
 
 
 def _inner(call: Call, names: Mapping[str, str], query: Query) -> Call:

@@ -24,6 +24,8 @@ _PICTURE_WIDTH: Final = 720
 HIDDEN: Final = "hidden"
 """The parameter of a definition that lists the series not to show."""
 
+_TIME: Final = {"field": "time", "type": "temporal", "title": None}
+
 LINES: Final = "lines"
 AREA: Final = "area"
 STACK: Final = "stack"
@@ -43,7 +45,7 @@ class Unit(NamedTuple):
 
 
 PERCENT: Final = Unit("percent", figures.percent, "")
-COUNT: Final = Unit("count", figures.number, "~s")
+COUNT: Final = Unit("count", figures.number, ",.0f")
 SECONDS: Final = Unit("seconds", lambda value: figures.duration(_thousand(value)), "~s")
 
 
@@ -131,7 +133,7 @@ class Plot(NamedTuple):
         colors = [series.color for series in self.series]
         legend = {"orient": "bottom", "title": None} if picture and len(names) > 1 else None
         return {
-            "x": self._x("time"),
+            "x": self._x(),
             "color": {
                 "field": "series",
                 "type": "nominal",
@@ -141,13 +143,17 @@ class Plot(NamedTuple):
             **more,
         }
 
-    def _x(self, field: str) -> dict[str, Any]:
-        return {
-            "field": field,
-            "type": "temporal",
-            "title": None,
-            "scale": {"domain": self.frame.domain},
-            "axis": {"grid": False, "labelOverlap": True, "tickCount": 6, "labelFlush": True},
+    def _x(self) -> dict[str, Any]:
+        # No domain is said: the intervals to hover over cover the range from end to end.
+        return _TIME | {
+            "scale": {"nice": False},
+            "axis": {
+                "grid": False,
+                "labelOverlap": "greedy",
+                "labelSeparation": 8,
+                "labelFlush": True,
+                "tickCount": 6,
+            },
         }
 
     def _y(self, **scale: Any) -> dict[str, Any]:
@@ -161,7 +167,7 @@ class Plot(NamedTuple):
         whole = self.unit.name == "count" and self._largest() < 4
         if whole:
             # No ticks at halves of a person.
-            axis |= {"values": list(range(int(self._largest()) + 1)), "format": "d"}
+            axis |= {"values": list(range(max(1, int(self._largest())) + 1))}
         return {
             "field": "value",
             "type": "quantitative",
@@ -186,6 +192,8 @@ class Plot(NamedTuple):
             # Near the top, where the difference between good and bad is.
             lowest = min(known, default=100.0)
             return [max(0.0, lowest - max(0.2, (100 - lowest) * 0.25)), 100]
+        if self.unit.name == "percent":
+            return [0, 100]
         return [0, max([*known, 1])]
 
     def _data(self) -> dict[str, Any]:
@@ -285,7 +293,7 @@ class Plot(NamedTuple):
             ],
             "mark": {"type": "rect", "fill": SLATE, "stroke": None},
             "encoding": {
-                "x": self._x("time"),
+                "x": _TIME,
                 "x2": {"field": "end"},
                 "fillOpacity": {
                     "condition": {"param": "hover", "empty": False, "value": 0.16},
@@ -314,7 +322,7 @@ class Plot(NamedTuple):
         return {
             "data": {"values": [{"time": marker.at * 1000} for marker in markers]},
             "mark": {"type": "rule", "strokeDash": [3, 3], "color": _DEPLOY, "opacity": 0.75},
-            "encoding": {"x": self._x("time")},
+            "encoding": {"x": _TIME},
         }
 
     def _flag(
@@ -335,7 +343,7 @@ class Plot(NamedTuple):
                 "opacity": 0.95,
             },
             "encoding": {
-                "x": self._x("time"),
+                "x": _TIME,
                 "y": dict(y),
                 "tooltip": [
                     {"field": "title", "type": "nominal", "title": "What"},

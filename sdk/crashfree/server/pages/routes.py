@@ -8,9 +8,11 @@ from starlette.routing import BaseRoute
 
 from crashfree.server.pages import (
     assets,
+    counts_page,
     issue_page,
     issues_page,
     live,
+    release_page,
     releases_page,
     settings_page,
     setup_page,
@@ -21,6 +23,8 @@ ROUTES: Final[list[BaseRoute]] = [
     *assets.ROUTES,
     *site.ROUTES,
     *releases_page.ROUTES,
+    *release_page.ROUTES,
+    *counts_page.ROUTES,
     *issues_page.ROUTES,
     *issue_page.ROUTES,
     *live.ROUTES,
