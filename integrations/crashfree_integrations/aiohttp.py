@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, Final
 
-from crashfree.integration import JoinedUnit, Kit
+from crashfree.integration import Kit
 from crashfree.types import Request, SessionMode
 from crashfree_integrations import body
 from crashfree_integrations.framework import framework, require
@@ -64,14 +64,14 @@ class _Serving:
 
     def handling(self, original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         kit = self._kit
+        describe = self._request
 
         @wraps(original)
         async def handle_request(handler: Any, request: Any, *rest: Any, **named: Any) -> Any:
-            begun = kit.unit(mechanism=MECHANISM)
-            begun.set_request(lambda: self._request(request))
-            if isinstance(begun, JoinedUnit):
+            begun = kit.serve(MECHANISM, describe, request)
+            if begun is None:
+                kit.unit(mechanism=MECHANISM).set_request(describe, request)
                 return await original(handler, request, *rest, **named)
-            begun.enter()
             try:
                 answered = await original(handler, request, *rest, **named)
                 begun.answered(getattr(answered[0], "status", 0))

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, cast
 
 import crashfree
-from crashfree.integration import AnyUnit, JoinedUnit, Unit, asgi_request, unit
+from crashfree.integration import AnyUnit, Unit, asgi_request, serve_unit, unit
 
 Message: TypeAlias = "MutableMapping[str, Any]"
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -46,6 +46,8 @@ GONE: Final = frozenset(
 
 _LIFESPAN_MARK: Final = "crashfree.lifespan"
 _REFUSED: Final = "crashfree.refused"
+_BODY: Final = "http.response.body"
+_TRAILERS: Final = "http.response.trailers"
 _REFUSING: Final = "2.4"
 """From this version of the specification on, `send` raises OSError when the client has gone."""
 
@@ -75,12 +77,19 @@ class AsgiMiddleware:
         if kind not in SERVED or (kind == "websocket" and not self._websockets):
             await live(self._app, scope, receive, send)
             return
-        begun = unit(mechanism=MECHANISM, session=self._sessions)
-        if isinstance(begun, JoinedUnit):
+        begun = serve_unit(None, MECHANISM, asgi_request, (scope,), self._sessions)
+        if begun is None:
             await self._app(scope, receive, send)
             return
-        begun.set_request(lambda: asgi_request(scope))
-        await serve(begun, self._app, scope, receive, send)
+        # `serve`, written out: a coroutine less for each request.
+        send = opened(begun, scope, send, None)
+        try:
+            await self._app(scope, receive, send)
+        except BaseException as error:
+            failed(begun, scope, error)
+            raise
+        finally:
+            closed(begun, scope, None)
 
 
 async def serve(
@@ -91,7 +100,7 @@ async def serve(
     send: Send,
     started: Started | None = None,
 ) -> None:
-    """Let `app` serve a connection as the work of `begun`, which ends with it.
+    """Let `app` serve a connection as the work of `begun`, entered by now, which ends with it.
 
     `started`: called once the application starts its answer, or is done with a websocket.
     """
@@ -109,12 +118,43 @@ async def serve(
 
 
 def opened(begun: Unit, scope: Message, send: Send, started: Started | None) -> Send:
-    """Work for `begun` from here on; returns the `send` that its application is to use."""
+    """Return the `send` that the application is to use."""
     asgi: Mapping[str, str] | None = scope.get("asgi")
     if asgi is not None and asgi.get("spec_version", "") >= _REFUSING:
         send = _remembering(scope, send)
-    begun.enter()
-    return _noting(begun, scope, send, started) if scope["type"] == "http" else send
+    if scope["type"] != "http":
+        return send
+    awaited: str | None = _BODY
+
+    # Not a coroutine: the server's own is handed on, which saves one for every message.
+    def noting(message: Message) -> Awaitable[None]:
+        nonlocal awaited
+        kind = message["type"]
+        if kind == awaited:
+            if not message.get("more_body") and not message.get("more_trailers"):
+                begun.end()
+        elif kind == "http.response.start":
+            awaited = _started(begun, scope, message, started)
+        elif kind == "http.response.pathsend" and awaited is _BODY:
+            # The server reads the file by itself; nothing of the program runs any more.
+            begun.end()
+        return send(message)
+
+    return noting
+
+
+def _started(begun: Unit, scope: Message, message: Message, started: Started | None) -> str | None:
+    """Look at the head of an answer; return with what kind of message it will be over."""
+    status = message["status"]
+    if status >= 500:
+        turned(begun)
+    if begun.client.crashed_statuses:
+        begun.answered(status)
+    if started is not None:
+        started(begun, scope)
+    if status >= 500:
+        return None
+    return _TRAILERS if message.get("trailers") else _BODY
 
 
 def failed(begun: Unit, scope: Message, error: BaseException) -> None:
@@ -203,38 +243,6 @@ def _remembering(scope: Message, send: Send) -> Send:
             raise
 
     return remembering
-
-
-def _noting(begun: Unit, scope: Message, send: Send, started: Started | None) -> Send:
-    failing = trailing = False
-    some_crash = bool(begun.client.options.crashed_statuses)
-
-    # Not a coroutine: the server's own is handed on, which saves one for every message.
-    def noting(message: Message) -> Awaitable[None]:
-        nonlocal failing, trailing
-        kind = message["type"]
-        if kind == "http.response.body":
-            if not message.get("more_body") and not failing and not trailing:
-                begun.end()
-        elif kind == "http.response.start":
-            status = message["status"]
-            trailing = "trailers" in message and bool(message["trailers"])
-            if status >= 500:
-                failing = True
-                turned(begun)
-            if some_crash:
-                begun.answered(status)
-            if started is not None:
-                started(begun, scope)
-        elif kind == "http.response.trailers":
-            if not message.get("more_trailers") and not failing:
-                begun.end()
-        elif kind == "http.response.pathsend" and not failing and not trailing:
-            # The server reads the file by itself; nothing of the program runs any more.
-            begun.end()
-        return send(message)
-
-    return noting
 
 
 async def _flushed() -> None:

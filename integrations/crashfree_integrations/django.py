@@ -112,10 +112,9 @@ class _Serving:
         def serving(
             handler: Any, environ: wsgi.Environ, start_response: wsgi.StartResponse
         ) -> Iterable[bytes]:
-            begun = kit.unit(mechanism=MECHANISM)
-            if isinstance(begun, JoinedUnit):
+            begun = kit.serve(MECHANISM, wsgi_request, environ)
+            if begun is None:
                 return original(handler, environ, start_response)
-            begun.set_request(lambda: wsgi_request(environ))
             return wsgi.serve(begun, original.__get__(handler), environ, start_response)
 
         return serving
@@ -131,11 +130,10 @@ class _Serving:
             if scope["type"] not in asgi.SERVED:
                 await asgi.live(app, scope, receive, send)
                 return
-            begun = kit.unit(mechanism=MECHANISM)
-            if isinstance(begun, JoinedUnit):
+            begun = kit.serve(MECHANISM, asgi_request, scope)
+            if begun is None:
                 await app(scope, receive, send)
                 return
-            begun.set_request(lambda: asgi_request(scope))
             await asgi.serve(begun, app, scope, receive, send)
 
         return serving
@@ -143,19 +141,21 @@ class _Serving:
     def knowing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Let the unit know its request; `original` may be a coroutine function."""
         kit = self._kit
+        describe = self._request
         if self._personal:
             return self._knowing_users(original)
 
         @wraps(original)
         def get_response(handler: Any, request: Any) -> Any:
             begun = kit.unit(mechanism=MECHANISM, session=False)
-            begun.set_request(lambda: self._request(request))
+            begun.set_request(describe, request)
             return original(handler, request)
 
         return get_response
 
     def _knowing_users(self, original: Callable[..., Any]) -> Callable[..., Any]:
         kit = self._kit
+        describe = self._request
 
         def count(begun: Unit | JoinedUnit, request: Any) -> None:
             if begun.scope.user is None:
@@ -171,7 +171,7 @@ class _Serving:
         @wraps(original)
         def get_response(handler: Any, request: Any) -> Any:
             begun = kit.unit(mechanism=MECHANISM, session=False)
-            begun.set_request(lambda: self._request(request))
+            begun.set_request(describe, request)
             answer = original(handler, request)
             if hasattr(answer, "__await__"):
                 return answered(begun, request, answer)

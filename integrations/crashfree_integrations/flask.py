@@ -24,7 +24,7 @@ from functools import wraps
 from types import MethodType
 from typing import Any, Final
 
-from crashfree.integration import JoinedUnit, Kit, Unit, wsgi_request
+from crashfree.integration import Kit, Unit, wsgi_request
 from crashfree.types import Request, SessionMode
 from crashfree_integrations import body
 from crashfree_integrations.framework import framework, require
@@ -81,15 +81,16 @@ class _Serving:
     def wrapped(self, original: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
         kit = self._kit
         started = self._started
+        describe = self._request
 
         @wraps(original)
         def serving(app: Any, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
             if _SERVED in environ:
                 return original(app, environ, start_response)
             environ[_SERVED] = True
-            begun = kit.unit(mechanism=MECHANISM)
-            begun.set_request(lambda: self._request(environ, _parsed(environ)))
-            if isinstance(begun, JoinedUnit):
+            begun = kit.serve(MECHANISM, describe, environ)
+            if begun is None:
+                kit.unit(mechanism=MECHANISM).set_request(describe, environ)
                 return original(app, environ, start_response)
             return serve(begun, MethodType(original, app), environ, start_response, started)
 
@@ -99,13 +100,15 @@ class _Serving:
         # Flask forgets the request before the body is sent.
         request = _parsed(environ)
         if request is not None:
-            begun.set_request(lambda: self._request(environ, request))
+            begun.set_request(self._request, environ, request)
         if self._personal and begun.peek_scope().user is None:
             user = _user()
             if user is not None:
                 begun.set_user({"id": user})
 
-    def _request(self, environ: Environ, request: Any) -> Request:
+    def _request(self, environ: Environ, request: Any = None) -> Request:
+        if request is None:
+            request = _parsed(environ)
         told = wsgi_request(environ)
         unit = self._kit.unit(mechanism=MECHANISM, session=False)
         rule = getattr(request, "url_rule", None)

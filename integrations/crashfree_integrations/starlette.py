@@ -22,11 +22,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from functools import partial, wraps
+from functools import wraps
 from types import MethodType
 from typing import Any, Final, cast
 
-from crashfree.integration import JoinedUnit, Kit, Unit, asgi_request
+from crashfree.integration import Kit, Unit, asgi_request
 from crashfree.types import Request, SessionMode
 from crashfree_integrations import body
 from crashfree_integrations.asgi import (
@@ -121,11 +121,12 @@ class Serving:
             mechanism = mechanisms.get(kind)
             if mechanism is None:
                 mechanism = mechanisms[kind] = _mechanism(kind)
-            begun = kit.unit(mechanism=mechanism)
             if personal:
                 receive = _keeping(scope, receive)
-            begun.set_request(partial(describe, app, scope, scope.get("root_path", "")))
-            if isinstance(begun, JoinedUnit):
+            root = scope.get("root_path", "")
+            begun = kit.serve(mechanism, describe, app, scope, root)
+            if begun is None:
+                kit.unit(mechanism=mechanism).set_request(describe, app, scope, root)
                 await original(app, scope, receive, send)
                 return
             send = opened(begun, scope, send, started)

@@ -15,12 +15,12 @@ Hook used: PEP 3333 itself. Threads: any; a body may be produced on another thre
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from contextvars import copy_context
-from typing import Any, TypeAlias, cast
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import Context, copy_context
+from typing import Any, Final, TypeAlias, cast
 
 import crashfree
-from crashfree.integration import JoinedUnit, Unit, unit, wsgi_request
+from crashfree.integration import Unit, serve_unit, wsgi_request
 
 Environ: TypeAlias = "dict[str, Any]"
 StartResponse: TypeAlias = Callable[..., Callable[[bytes], object]]
@@ -30,6 +30,7 @@ Started: TypeAlias = Callable[[Unit, Environ], None]
 MECHANISM = "wsgi"
 WHOLE = "crashfree.whole"
 """Where an integration notes a body whose parts are all made, in the environment."""
+_OVER: Final = object()
 
 
 class WsgiMiddleware:
@@ -50,10 +51,9 @@ class WsgiMiddleware:
             crashfree.get_client().serves_units()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        begun = unit(mechanism=MECHANISM, session=self._sessions)
-        if isinstance(begun, JoinedUnit):
+        begun = serve_unit(None, MECHANISM, wsgi_request, (environ,), self._sessions)
+        if begun is None:
             return self._app(environ, start_response)
-        begun.set_request(lambda: wsgi_request(environ))
         return serve(begun, self._app, environ, start_response)
 
 
@@ -64,13 +64,22 @@ def serve(
     start_response: StartResponse,
     started: Started | None = None,
 ) -> Iterable[bytes]:
-    """Let `app` answer a request as the work of `begun`, which ends with the body.
+    """Let `app` answer a request as the work of `begun`, entered by now, which ends with the body.
 
     `started`: called once the application starts its answer, while it still knows the request.
     """
-    begun.enter()
+
+    def noting(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], object]:
+        if status >= "5" or begun.client.crashed_statuses:
+            _judge(begun, status, exc_info)
+        if started is not None:
+            started(begun, environ)
+        if exc_info:
+            return start_response(status, headers, exc_info)
+        return start_response(status, headers)
+
     try:
-        body = app(environ, _noting(begun, environ, start_response, started))
+        body = app(environ, noting)
         kind = type(body)
         if kind is list or kind is tuple or environ.pop(WHOLE, None) is body:
             # All of it is there: nothing of the program runs any more.
@@ -95,68 +104,48 @@ class Body:
     parts of several bodies in turns.
     """
 
-    __slots__ = ("_close", "_ended", "_next", "_run", "_unit")
-    _run: Callable[..., Any]
-    _next: Callable[[], bytes]
+    __slots__ = ("_close", "_context", "_source", "_unit")
+    _context: Context
+    _source: Iterator[bytes]
     _close: Callable[[], object] | None
     _unit: Unit
-    _ended: bool
 
     def __init__(self, source: Iterable[bytes], unit: Unit) -> None:
-        self._ended = False
         self._unit = unit
         self._close = getattr(source, "close", None)
-        self._next = iter(source).__next__
-        self._run = copy_context().run
+        self._source = iter(source)
+        self._context = copy_context()
 
     def __iter__(self) -> Body:
         return self
 
     def __next__(self) -> bytes:
         try:
-            part: bytes = self._run(self._next)
-        except StopIteration:
-            raise
+            part: Any = self._context.run(next, self._source, _OVER)
         except BaseException as error:
-            self._run(self._unit.crash, error)
+            self._context.run(self._unit.crash, error)
             # It is over, and not every server closes a body that has failed.
             self._unit.end()
             raise
-        return part
+        if part is _OVER:
+            raise StopIteration
+        return part  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Close what the application returned, then end the unit."""
-        self._ended = True
         try:
             if self._close is not None:
-                self._run(self._close)
+                self._context.run(self._close)
         except BaseException as error:
-            self._run(self._unit.crash, error)
+            self._context.run(self._unit.crash, error)
             raise
         finally:
             self._unit.end()
 
     def __del__(self) -> None:
         # A server that forgets close() must not cost a session its count.
-        if not self._ended:
+        if self._unit.session.live:
             self._unit.end()
-
-
-def _noting(
-    begun: Unit, environ: Environ, start_response: StartResponse, started: Started | None
-) -> StartResponse:
-    some_crash = bool(begun.client.options.crashed_statuses)
-
-    def noting(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], object]:
-        if some_crash or status >= "5":
-            _judge(begun, status, exc_info)
-        if started is not None:
-            started(begun, environ)
-        if exc_info:
-            return start_response(status, headers, exc_info)
-        return start_response(status, headers)
-
-    return noting
 
 
 def _judge(begun: Unit, status: str, exc_info: Any) -> None:

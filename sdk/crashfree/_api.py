@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextvars import Token, copy_context
+from contextvars import copy_context
 from types import TracebackType
 
 from crashfree._capture.scope import Scope
@@ -373,7 +373,7 @@ class new_scope:
     """Context manager: what is set on the scope it yields applies inside the block only."""
 
     __slots__ = ("_token",)
-    _token: Token[Scope | None]
+    _token: current.Block
 
     def __enter__(self) -> Scope:
         scope = current.current_scope().fork()
@@ -393,8 +393,8 @@ class isolation_scope:
     """Context manager: whatever is set inside the block stays inside, by `set_tag` too."""
 
     __slots__ = ("_inner", "_token")
-    _token: Token[Scope | None]
-    _inner: Token[Scope | None]
+    _token: current.Block
+    _inner: current.Block
 
     def __enter__(self) -> Scope:
         scope = current.isolation_scope().fork()

@@ -8,7 +8,7 @@ worker drained, leftovers to the spool, run lock released; one deadline for all.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 
 from crashfree._capture.scope import Scope
@@ -73,8 +73,10 @@ class Client:
         "_on_the_way",
         "_parts",
         "_reporter",
+        "begin_session",
         "closed",
         "counting",
+        "crashed_statuses",
         "integrations",
         "provisional",
         "sends_events",
@@ -83,6 +85,11 @@ class Client:
     """Whether `close` was called; everything else does nothing from then on."""
     counting: bool
     """Whether units were begun in this process, so that their counts go out by and by."""
+    begin_session: Callable[[], UnitSession] | None
+    """Begins the session of a unit; None: not counting yet, or not those that begin by themselves.
+    Here, and not two properties away, because every request asks."""
+    crashed_statuses: Collection[int]
+    """Of `Options`."""
     sends_events: bool
     """False: sessions only; another SDK in this process reports the errors."""
     provisional: bool
@@ -124,6 +131,8 @@ class Client:
         self._examiners = []
         self._application_mode = options.session_mode != "request"
         self.counting = False
+        self.begin_session = None
+        self.crashed_statuses = options.crashed_statuses
         self.integrations = []
         self.provisional = False
         self.sends_events = True
@@ -190,10 +199,15 @@ class Client:
 
         Not before: a pre-forking master stays without a thread.
         """
+        parts = self._parts
+        # First of all: a thread that finds us counting begins its unit at once.
+        parts.sessions.serve()
+        if self.counting:
+            return
         self.counting = True
         self.serves_units()
-        parts = self._parts
-        parts.sessions.serve()
+        if parts.options.auto_session_tracking:
+            self.begin_session = parts.sessions.requests.begin
         if parts.sessions.aggregator is None or self.closed:
             return
         parts.worker.submit(self._reporter.get)

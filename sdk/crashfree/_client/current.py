@@ -2,8 +2,8 @@
 
 This module alone holds product state. Everything else is handed what it works with.
 
-State: the client slot, the global scope, the isolation scope of the process, and three ContextVars
-(isolation scope, current scope, running unit). Each change is one assignment.
+State: the client slot, the global scope, the isolation scope of the process, and one ContextVar
+(running unit, isolation scope, current scope). Each change is one assignment.
 Fork: kept. Re-init: the slot is swapped, the old client closed after.
 """
 
@@ -15,7 +15,7 @@ from crashfree._capture.scope import Scope
 from crashfree._client.client import Client, Running
 from crashfree._client.options import Options
 from crashfree._delivery.transport import NullTransport
-from crashfree._ground.typed import NamedTuple, Protocol
+from crashfree._ground.typed import NamedTuple, Protocol, TypeAlias
 
 
 class RunningUnit(Running, Protocol):
@@ -31,10 +31,16 @@ class RunningUnit(Running, Protocol):
         ...
 
 
-Entry = tuple[
-    "Token[RunningUnit | None]", "Token[Scope | None] | None", "Token[Scope | None] | None"
-]
+Place: TypeAlias = "tuple[RunningUnit | None, Scope | None, Scope | None]"
+"""Where a context is: the unit it works for, the isolation scope of a block inside of that (which
+hides the unit's), and its innermost scope. Immutable: a context that was copied goes its own way.
+"""
+
+Entry: TypeAlias = "Token[Place | None]"
 """What `leave` needs to know of `enter`."""
+
+Block: TypeAlias = "tuple[Place, Place | None]"
+"""What the end of a block needs to know: where it was, and where its outside is."""
 
 INERT = Client(Options(auto_session_tracking=False, spool=False), transport=NullTransport())
 """The client before `init` and after `close`: every call on it does nothing."""
@@ -43,9 +49,8 @@ INERT.closed = True
 _client: Client = INERT
 _global_scope = Scope()
 _process_scope = Scope()
-_isolation: ContextVar[Scope | None] = ContextVar("crashfree_isolation_scope", default=None)
-_current: ContextVar[Scope | None] = ContextVar("crashfree_current_scope", default=None)
-_unit: ContextVar[RunningUnit | None] = ContextVar("crashfree_unit", default=None)
+_place: ContextVar[Place | None] = ContextVar("crashfree_place", default=None)
+_NOWHERE: Place = (None, None, None)
 
 
 def client() -> Client:
@@ -68,109 +73,127 @@ def global_scope() -> Scope:
 
 def process_scope() -> Scope:
     """Return the isolation scope that a unit or a block begun here starts from."""
-    scope = _isolation.get()
-    return _process_scope if scope is None else scope
+    place = _place.get()
+    return _process_scope if place is None or place[1] is None else place[1]
 
 
 def innermost() -> Scope | None:
     """Return the innermost scope of this context, without making one."""
-    return _current.get()
+    place = _place.get()
+    return None if place is None else place[2]
 
 
 def isolation_scope() -> Scope:
     """Return the scope of the innermost block or unit of this context, else of the process."""
-    scope = _isolation.get()
-    if scope is not None:
-        return scope
-    unit = _unit.get()
-    return _process_scope if unit is None else unit.scope
+    return _isolation_at(_place.get() or _NOWHERE)
 
 
 def current_scope() -> Scope:
     """Return the innermost scope of this context, made at first need."""
-    scope = _current.get()
+    unit, isolation, scope = _place.get() or _NOWHERE
     if scope is None:
         scope = Scope()
-        _current.set(scope)
+        _place.set((unit, isolation, scope))
     return scope
 
 
 def unit() -> RunningUnit | None:
     """Return the unit whose work this context does; None outside of any."""
-    return _unit.get()
+    place = _place.get()
+    return None if place is None else place[0]
 
 
 def scopes() -> tuple[Scope, ...]:
     """Return what applies to an event captured here, least specific first."""
-    current = _current.get()
-    isolation = _isolation.get()
-    if isolation is None:
-        unit = _unit.get()
-        isolation = _process_scope if unit is None else unit.scope
-    if current is None:
+    place = _place.get() or _NOWHERE
+    isolation = _isolation_at(place)
+    innermost = place[2]
+    if innermost is None:
         return (_global_scope, isolation)
-    return (_global_scope, isolation, current)
+    return (_global_scope, isolation, innermost)
+
+
+def _isolation_at(place: Place) -> Scope:
+    unit, isolation, _ = place
+    if isolation is not None:
+        return isolation
+    return _process_scope if unit is None else unit.scope
+
+
+def place() -> Place | None:
+    """Return where this context is; None: it never was anywhere."""
+    return _place.get()
 
 
 def enter(unit: RunningUnit, scope: Scope | None) -> Entry:
     """Let this context work for `unit`, with `scope` as its innermost one.
 
-    One function, and only the variables that change: this and `leave` run for every request.
+    An isolation_scope() block around the whole unit does not hide the unit's own scope.
     """
-    return (
-        _unit.set(unit),
-        None if scope is None and _current.get() is None else _current.set(scope),
-        # An isolation_scope() block around the whole unit must not hide the unit's own scope.
-        None if _isolation.get() is None else _isolation.set(None),
-    )
+    # One variable and nothing read: this and `leave` run for every request.
+    return _place.set((unit, None, scope))
 
 
-def leave(entry: Entry) -> Scope | None:
-    """Let this context work for whom it worked before; returns the innermost scope it had."""
-    scope = _current.get()
-    unit, inner, isolation = entry
+def leave(entry: Entry, scope: Scope | None) -> Scope | None:
+    """Let this context work for whom it worked before; returns the innermost scope it had.
+
+    `scope`: the one that it was entered with.
+    """
+    here = _place.get()
     try:
-        if isolation is not None:
-            _isolation.reset(isolation)
-        if inner is not None:
-            _current.reset(inner)
-        elif scope is not None:
-            _current.set(None)
-        _unit.reset(unit)
+        _place.reset(entry)
     except ValueError:
         # A coroutine that was thrown away is closed by the collector, in whatever context it
         # finds; there is nothing to leave there.
-        pass
-    return scope
+        return scope
+    return scope if here is None else here[2]
 
 
-def enter_isolation(scope: Scope | None) -> Token[Scope | None]:
+def enter_isolation(scope: Scope | None) -> Block:
     """Let `scope` be the isolation scope of this context; None: the unit's or the process's."""
-    return _isolation.set(scope)
+    outside = _place.get()
+    unit, _, innermost = outside or _NOWHERE
+    return _entered((unit, scope, innermost)), outside
 
 
-def leave_isolation(token: Token[Scope | None]) -> None:
+def leave_isolation(block: Block) -> None:
     """Give this context its former isolation scope."""
-    _isolation.reset(token)
+    place, outside = block
+    here = _place.get()
+    if here is place:
+        _place.set(outside)
+    elif here is not None:
+        # Something else was entered inside and is not left yet, or a unit was left: it stays so.
+        _place.set((here[0], None if outside is None else outside[1], here[2]))
 
 
-def enter_current(scope: Scope | None) -> Token[Scope | None]:
+def enter_current(scope: Scope | None) -> Block:
     """Let `scope` be the innermost scope of this context."""
-    return _current.set(scope)
+    outside = _place.get()
+    unit, isolation, _ = outside or _NOWHERE
+    return _entered((unit, isolation, scope)), outside
 
 
-def leave_current(token: Token[Scope | None]) -> None:
+def leave_current(block: Block) -> None:
     """Give this context its former innermost scope."""
-    _current.reset(token)
+    place, outside = block
+    here = _place.get()
+    if here is place:
+        _place.set(outside)
+    elif here is not None:
+        _place.set((here[0], here[1], None if outside is None else outside[2]))
+
+
+def _entered(place: Place) -> Place:
+    _place.set(place)
+    return place
 
 
 class Scopes(NamedTuple):
     """All that applies here: of the process, and of this context."""
 
     of_process: tuple[Scope, Scope]
-    isolation: Scope | None
-    current: Scope | None
-    unit: RunningUnit | None
+    here: Place | None
 
 
 def put_scopes(scopes: Scopes | None) -> Scopes:
@@ -179,10 +202,8 @@ def put_scopes(scopes: Scopes | None) -> Scopes:
     For `crashfree.testing`, whose block must neither see the program's scopes nor leave its own.
     """
     global _global_scope, _process_scope
-    before = Scopes((_global_scope, _process_scope), _isolation.get(), _current.get(), _unit.get())
-    put = scopes or Scopes((Scope(), Scope()), None, None, None)
+    before = Scopes((_global_scope, _process_scope), _place.get())
+    put = scopes or Scopes((Scope(), Scope()), None)
     _global_scope, _process_scope = put.of_process
-    _isolation.set(put.isolation)
-    _current.set(put.current)
-    _unit.set(put.unit)
+    _place.set(put.here)
     return before

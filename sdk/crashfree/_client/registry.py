@@ -17,7 +17,7 @@ from types import ModuleType
 from crashfree._client import current, guard, whenimported
 from crashfree._client.client import Client
 from crashfree._client.entrypoints import EntryPoint, entry_points
-from crashfree._client.unit import AnyUnit, begin_unit
+from crashfree._client.unit import AnyUnit, RequestSource, Unit, begin_unit, serve_unit
 from crashfree._ground import log
 from crashfree._ground.typed import Protocol, TypeVar, cast, runtime_checkable
 from crashfree.errors import IntegrationError
@@ -74,6 +74,14 @@ class Kit:
         data without counting a session.
         """
         return begin_unit(self._client, mechanism, session=session)
+
+    def serve(self, mechanism: str, request: RequestSource, *given: object) -> Unit | None:
+        """Begin a unit that serves a request, and work for it from here on, until `leave`.
+
+        `request(*given)` describes it, and is called when an event is made. None when a unit is
+        running in this context: `unit` returns it. The cheapest way to begin one.
+        """
+        return serve_unit(self._client, mechanism, request, given)
 
     def account(self, error: BaseException, *, mechanism: Mechanism) -> None:
         """Count an error that another SDK reports for the session it happened in."""

@@ -17,10 +17,11 @@ from types import TracebackType
 from crashfree._capture.scope import Scope
 from crashfree._client import current, guard
 from crashfree._client.client import Client
+from crashfree._ground.typed import TypeAlias
 from crashfree._sessions.unitsession import NO_SESSION, UnitSession
 from crashfree.types import Mechanism, Request, User
 
-RequestSource = Callable[[], "Request | None"]
+RequestSource: TypeAlias = "Callable[..., Request | None]"
 
 
 class Unit:
@@ -30,7 +31,9 @@ class Unit:
         "__weakref__",
         "_client",
         "_current",
-        "_entries",
+        "_entered",
+        "_given",
+        "_outer",
         "_parent",
         "_request",
         "_scope",
@@ -42,19 +45,33 @@ class Unit:
     _scope: Scope | None
     _current: Scope | None
     _request: RequestSource | None
-    _entries: list[current.Entry]
+    _given: tuple[object, ...]
+    _entered: current.Entry | None
+    _outer: tuple[current.Entry, ...]
+    """Where it was entered before and is not left yet, first entry first."""
     session: UnitSession
     mechanism: str
 
-    def __init__(self, client: Client, session: UnitSession, mechanism: str) -> None:
-        self._client = client
-        self.session = session
-        self.mechanism = mechanism
-        self._parent = current.process_scope()
-        self._scope = None
-        self._current = None
-        self._request = None
-        self._entries = []
+    # No `__init__`: to call one takes as long as all these assignments.
+    @staticmethod
+    def begun(
+        client: Client,
+        session: UnitSession,
+        mechanism: str,
+        request: RequestSource | None = None,
+        given: tuple[object, ...] = (),
+    ) -> Unit:
+        """Return a new unit. For crashfree itself: others ask `Kit.unit` or `Kit.serve`."""
+        unit = Unit()
+        unit._client = client
+        unit.session = session
+        unit.mechanism = mechanism
+        unit._parent = current.process_scope()
+        unit._scope = unit._current = unit._entered = None
+        unit._request = request
+        unit._given = given
+        unit._outer = ()
+        return unit
 
     @property
     def client(self) -> Client:
@@ -73,14 +90,18 @@ class Unit:
         """The scope that applies, without making one."""
         return self._parent if self._scope is None else self._scope
 
-    def set_request(self, source: RequestSource) -> None:
-        """Say how to find out which request is being served; asked only when an event is made."""
+    def set_request(self, source: RequestSource, *given: object) -> None:
+        """Say how to find out which request is being served; asked only when an event is made.
+
+        It is called with `given`: saves making a function for each request.
+        """
         self._request = source
+        self._given = given
 
     def request(self) -> Request | None:
         """Return the request that is being served; None when nobody said."""
         source = self._request
-        return None if source is None else _request_from(source)
+        return None if source is None else _request_from(source, self._given)
 
     def set_transaction(self, name: str) -> None:
         """Name the route (its template, not the path) that this unit serves."""
@@ -108,21 +129,31 @@ class Unit:
 
     def answered(self, status: int) -> None:
         """Say which HTTP status was sent; some may count as crashes by `crashed_statuses`."""
-        if status in self._client.options.crashed_statuses:
+        if status in self._client.crashed_statuses:
             self.session.account("crashed")
 
     def end(self) -> None:
         """End the unit and count its session. Idempotent."""
-        _end(self)
+        scope = self._scope
+        _end(self.session, (self._parent if scope is None else scope).user)
 
     def enter(self) -> None:
         """Work for this unit from here on, in this context."""
-        self._entries.append(current.enter(self, self._current))
+        if self._entered is not None:
+            self._outer = (*self._outer, self._entered)
+        self._entered = current.enter(self, self._current)
 
     def leave(self) -> None:
         """Stop working for this unit in this context."""
-        if self._entries:
-            self._current = current.leave(self._entries.pop())
+        entered = self._entered
+        if entered is None:
+            return
+        if self._outer:
+            *outer, self._entered = self._outer
+            self._outer = tuple(outer)
+        else:
+            self._entered = None
+        self._current = current.leave(entered, self._current)
 
     def __enter__(self) -> Unit:
         self.enter()
@@ -168,9 +199,9 @@ class JoinedUnit:
     def mechanism(self) -> str:
         return self._unit.mechanism
 
-    def set_request(self, source: RequestSource) -> None:
+    def set_request(self, source: RequestSource, *given: object) -> None:
         # A framework nested in the first one knows more of the request: its parsed body.
-        self._unit.set_request(source)
+        self._unit.set_request(source, *given)
 
     def set_transaction(self, name: str) -> None:
         self._unit.set_transaction(name)
@@ -250,11 +281,45 @@ def begin_unit(
     running = current.unit()
     if isinstance(running, Unit) and running.client is client:
         return JoinedUnit(running)
+    return Unit.begun(client, _session(client, session=session, automatic=automatic), mechanism)
+
+
+def serve_unit(
+    client: Client | None,
+    mechanism: str,
+    request: RequestSource,
+    given: tuple[object, ...],
+    session: bool = True,
+) -> Unit | None:
+    """Begin a unit that serves a request, and work for it from here on; see `Kit.serve`.
+
+    `client` None: the one of the moment.
+    """
+    if client is None:
+        client = current.client()
+    place = current.place()
+    if place is not None:
+        running = place[0]
+        if isinstance(running, Unit) and running.client is client:
+            return None
+    begin = client.begin_session
+    begun = Unit.begun(
+        client,
+        _session(client, session=session) if begin is None or not session else begin(),
+        mechanism,
+        request,
+        given,
+    )
+    begun.enter()
+    return begun
+
+
+def _session(client: Client, *, session: bool, automatic: bool = True) -> UnitSession:
     if not session or (automatic and not client.options.auto_session_tracking):
-        return Unit(client, NO_SESSION, mechanism)
+        return NO_SESSION
     if not client.counting:
         _start_counting(client)
-    return Unit(client, client.sessions.requests.begin(), mechanism)
+    return client.sessions.requests.begin()
 
 
 @guard.boundary(None)
@@ -271,16 +336,14 @@ def _crash(unit: Unit, error: BaseException, mechanism: str) -> str | None:
 
 
 @guard.boundary(None)
-def _request_from(source: RequestSource) -> Request | None:
+def _request_from(source: RequestSource, given: tuple[object, ...]) -> Request | None:
     # A request that cannot be described must not cost the crash its count.
-    return source()
+    return source(*given)
 
 
 @guard.boundary(None)
-def _end(unit: Unit) -> None:
-    scope = unit.peek_scope()
-    user: Mapping[str, object] | None = scope.user
-    unit.session.end(user)
+def _end(session: UnitSession, user: Mapping[str, object] | None, /) -> None:
+    session.end(user)
 
 
 def _scopes(unit: Unit) -> tuple[Scope, ...]:

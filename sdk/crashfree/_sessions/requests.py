@@ -25,9 +25,20 @@ class RequestSession:
     There is no `__init__`: calling one would be a fifth of what the session costs.
     """
 
-    __slots__ = ("_crashed", "_errored", "_unhandled", "did", "minute", "troubled", "unended")
+    __slots__ = (
+        "_crashed",
+        "_errored",
+        "_unhandled",
+        "did",
+        "live",
+        "minute",
+        "troubled",
+        "unended",
+    )
     unended: bool
     """Deleted by whoever ends the session: deleting twice is an error, and atomic."""
+    live: bool
+    """Whether it has not ended. To read: asking for what is not there any more costs more."""
     minute: Minute
     did: str | None
     troubled: bool
@@ -36,17 +47,12 @@ class RequestSession:
     _unhandled: bool
     _crashed: bool
 
-    @property
-    def live(self) -> bool:
-        """Whether it has not ended."""
-        return hasattr(self, "unended")
-
     def account(self, verdict: Verdict, *, counted: bool = False) -> None:
         """Note what an error means for this unit. After its end, nothing.
 
         `counted` is taken for symmetry with application mode: how many errors does not matter.
         """
-        if not hasattr(self, "unended"):
+        if not self.live:
             return
         # Three flags and no counter: setting one is atomic, and the worst one wins in the end.
         if verdict == "errored":
@@ -59,10 +65,13 @@ class RequestSession:
 
     def end(self, user: Mapping[str, object] | None = None) -> None:
         """Count it, the first time this is called. `user`: for whom the work was done."""
+        if not self.live:
+            return
         try:
             del self.unended
         except AttributeError:
             return
+        self.live = False
         minute = self.minute
         word = self._worst() if self.troubled else minute.exited
         if user or self.did:
@@ -119,7 +128,7 @@ class RequestSessions:
         except ValueError:
             ledger.full(minute.begun)
         session = RequestSession()
-        session.unended = True
+        session.unended = session.live = True
         session.minute = minute
         session.did = did
         session.troubled = False
