@@ -84,8 +84,8 @@ class Visit:
         self.context.close()
 
     def _console(self, message: Any) -> None:
-        if message.type in ("error", "warning"):
-            self.complaints.append(f"{message.type}: {message.text} ({message.location})")
+        if message.type == "error":
+            self.complaints.append(f"{message.text} ({message.location['url']})")
 
     def _error(self, error: Any) -> None:
         self.complaints.append(f"uncaught: {error.error}")

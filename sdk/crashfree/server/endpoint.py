@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, QueryParams
@@ -271,13 +271,15 @@ def page(call: Call, rows: Sequence[object], *, default: int = 100, most: int = 
 def link(call: Call, cursor: Cursor, *, more: bool) -> str:
     """Return the Link header of a page."""
     parts: list[str] = []
+    # The path as it was decoded; a header takes neither what is not Latin-1 nor a line's end.
+    path = quote(call.request.url.path, safe="/@:+,;=!$&'()*~")
     for name, number, backwards, results in (
         ("previous", cursor.number - 1, 1, cursor.number > 0),
         ("next", cursor.number + 1, 0, more),
     ):
         text = f"{cursor.per_page}:{number}:{backwards}"
         query = [(key, value) for key, value in call.query.multi_items() if key != "cursor"]
-        url = f"{call.base_url}{call.request.url.path}?{urlencode([*query, ('cursor', text)])}"
+        url = f"{call.base_url}{path}?{urlencode([*query, ('cursor', text)])}"
         flag = "true" if results else "false"
         parts.append(f'<{url}>; rel="{name}"; results="{flag}"; cursor="{text}"')
     return ", ".join(parts)

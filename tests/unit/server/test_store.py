@@ -273,3 +273,29 @@ def test_projects_that_change_are_told_on_after_the_commit(store: Store) -> None
         assert not told
     assert told == [1]
     wait_until(lambda: told == [1], 1)
+
+
+def test_the_version_changes_with_every_write_and_with_nothing_else(tmp_path: Path) -> None:
+    """A write of another process counts, too: to SQLite that is one more connection."""
+    path = tmp_path / "x.db"
+    store = Store(path)
+    other = Store(path)
+    try:
+        seen = [store.version()]
+        assert store.version() == seen[-1]
+        with store.read() as db:
+            db.execute("SELECT count(*) FROM projects").fetchone()
+        assert store.version() == seen[-1]
+        store.set_meta("a", "1")
+        seen.append(store.version())
+        other.set_meta("b", "2")
+        seen.append(store.version())
+        store.record(_facts(1))
+        seen.append(store.version())
+        assert len(set(seen)) == 4
+        assert store.version() == seen[-1]
+        assert store.version() != other.version()
+    finally:
+        store.close()
+        other.close()
+    assert isinstance(store.version(), str)
