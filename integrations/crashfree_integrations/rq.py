@@ -5,18 +5,22 @@
 
 An error that leaves a job, a time-out too, is a crash of it, unless RQ is going to retry the job. A
 work horse leaves by `os._exit`, so its account is closed right after the job; one that is killed
-leaves its unit in the ledger, and the next horse counts it. The horses of SpawnWorker are programs
-of their own: there `init` belongs into the module of the jobs. Events name the function, and carry
-its arguments with `send_default_pii`.
+leaves its unit in the ledger, and the next horse counts it; the worker tells of it with an event
+(`WorkHorseLost`, by what signal or exit status), unless somebody has stopped the job. The horses of
+SpawnWorker are programs of their own: there `init` belongs into the module of the jobs. Events name
+the function, and carry its arguments with `send_default_pii`.
 
 Hooks: RQ has none around a job (its exception handlers see failures only), so methods of the
-worker are wrapped: `work`, `perform_job`, `handle_exception`, `handle_job_success` and
-`handle_job_failure`. Workers Worker, SimpleWorker, SpawnWorker and the worker pool.
+worker are wrapped: `work`, `perform_job`, `handle_exception`, `handle_job_success`,
+`handle_job_failure` and `handle_work_horse_killed`, which calls the one handler that the program
+may have given to its worker. Workers Worker, SimpleWorker, SpawnWorker and the worker pool.
 Tested with RQ 1.15 and 3.0.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
@@ -33,6 +37,10 @@ _SENDING: Final = ("ssl", "certifi", "urllib3")
 _Method = Callable[..., Any]
 
 
+class WorkHorseLost(Exception):
+    """A work horse ended in the middle of its job. Never raised; what an event shows."""
+
+
 class RqIntegration:
     """Attaches to the workers of this process."""
 
@@ -42,13 +50,16 @@ class RqIntegration:
     def install(self, kit: Kit) -> None:
         rq: Any = framework("rq", OLDEST)
         worker: Any = import_module("rq.worker")
-        jobs = _Jobs(kit)
+        exceptions: Any = import_module("rq.exceptions")
+        require(exceptions, "DeserializationError")
+        jobs = _Jobs(kit, exceptions.DeserializationError)
         for name, wrapper in (
             ("work", jobs.serving),
             ("perform_job", jobs.performing),
             ("handle_exception", jobs.failing),
             ("handle_job_success", jobs.succeeded),
             ("handle_job_failure", jobs.failed),
+            ("handle_work_horse_killed", jobs.lost),
         ):
             for owner in _owners(worker, name):
                 kit.wrap(owner, name, wrapper)
@@ -92,8 +103,9 @@ class _Performance:
 class _Jobs:
     """The wrappers of one client."""
 
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: Kit, unreadable: type[Exception]) -> None:
         self._kit = kit
+        self._unreadable = unreadable
         self._running: dict[str, _Performance] = {}
 
     def join(self, job: Any) -> None:
@@ -162,10 +174,31 @@ class _Jobs:
 
         return handle_job_success
 
+    def lost(self, original: _Method) -> _Method:
+        @wraps(original)
+        def handle_work_horse_killed(
+            worker: Any, job: Any, retpid: Any, ret_val: Any, *rest: Any, **named: Any
+        ) -> Any:
+            # The count is in the horse's ledger; this is the event to it.
+            with self._kit.unit(mechanism=MECHANISM, session=False) as unit:
+                self._describe(unit, job)
+                unit.crash(WorkHorseLost(f"the work horse {_end_of(ret_val)}"))
+            return original(worker, job, retpid, ret_val, *rest, **named)
+
+        return handle_work_horse_killed
+
+    def _describe(self, unit: AnyUnit, job: Any) -> None:
+        try:
+            context = _context(self._kit, job)
+        except self._unreadable:
+            # RQ meets the same error in a moment, and fails the job for it.
+            return
+        unit.set_transaction(str(job.func_name))
+        unit.scope.set_context("rq", context)
+
     def _begin(self, job: Any, *, joined: bool) -> AnyUnit:
         unit = self._kit.unit(mechanism=MECHANISM)
-        unit.set_transaction(str(job.func_name))
-        unit.scope.set_context("rq", _context(self._kit, job))
+        self._describe(unit, job)
         unit.enter()
         retried = bool(job.retries_left)
         self._running[job.id] = _Performance(unit, retried=retried, joined=joined)
@@ -188,6 +221,19 @@ class _Jobs:
         if worker.is_horse:
             # It leaves by os._exit next.
             self._kit.client.close()
+
+
+def _end_of(status: object) -> str:
+    """Say how a process ended, from what `waitpid` returned."""
+    if not isinstance(status, int):
+        return "was lost"
+    if not os.WIFSIGNALED(status):
+        return f"left with status {os.WEXITSTATUS(status)}"
+    number = os.WTERMSIG(status)
+    try:
+        return f"was killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"was killed by signal {number}"
 
 
 def _context(kit: Kit, job: Any) -> dict[str, Any]:

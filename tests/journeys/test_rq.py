@@ -222,11 +222,16 @@ def test_every_job_is_counted_once(
 
 
 @pytest.mark.parametrize(
-    ("death", "fate"), [("killed", "abnormal"), ("left", "abnormal"), ("segfault", "crashed")]
+    ("death", "fate", "told"),
+    [
+        ("killed", "abnormal", "was killed by SIGKILL"),
+        ("left", "abnormal", "left with status 7"),
+        ("segfault", "crashed", "was killed by SIGSEGV"),
+    ],
 )
 @pytest.mark.parametrize("init", ["settings", "jobs"])
 def test_a_work_horse_that_is_lost_is_counted_once(
-    lives: Lives, tmp_path: Path, url: str, init: str, death: str, fate: str
+    lives: Lives, tmp_path: Path, url: str, init: str, death: str, fate: str, told: str
 ) -> None:
     with RqWorker(lives, tmp_path, url, init=init) as running:
         running.send(ok=2)
@@ -241,6 +246,48 @@ def test_a_work_horse_that_is_lost_is_counted_once(
     assert told_by_a_sibling == lives.counts
     assert lives.ups == []
     assert lives.leftovers() == []
+    if init == "jobs":
+        # The worker itself has never heard of us; its horses tell what faulthandler saw.
+        assert kinds(lives) == (["SIGSEGV"] * 2 if death == "segfault" else [])
+        return
+    lost = [event for event in lives.events if "rq" in event.get("contexts", {})]
+    assert [event["transaction"] for event in lost] == [f"jobs.{death}"] * 2
+    values = [event["exception"]["values"][-1] for event in lost]
+    assert {value["type"] for value in values} == {"WorkHorseLost"}
+    assert {value["value"] for value in values} == {f"the work horse {told}"}
+    assert {value["mechanism"]["handled"] for value in values} == {False}
+    assert kinds(lives).count("SIGSEGV") == (2 if death == "segfault" else 0)
+
+
+def test_a_job_that_cannot_be_read_fails_as_it_does_without_us(
+    lives: Lives, tmp_path: Path, url: str
+) -> None:
+    with RqWorker(lives, tmp_path, url) as running:
+        job = rq.job.Job.create("jobs.ok", connection=running.queue.connection)
+        job.data = b"not a pickle"
+        running.queue.enqueue_job(job)
+        running.send(ok=1)
+        running.wait_for(ok=1)
+        running.finish()
+    lives.adopt()
+    assert job.get_status() == "failed"
+    assert lives.counts == {"exited": 1, "crashed": 1}, running.output
+    assert kinds(lives) == ["DeserializationError"]
+
+
+def test_a_job_that_somebody_stops_is_no_crash(lives: Lives, tmp_path: Path, url: str) -> None:
+    from redis import Redis
+    from rq.command import send_stop_job_command
+
+    with RqWorker(lives, tmp_path, url) as running:
+        job = running.queue.enqueue("jobs.sleeping")
+        running.wait_for(sleeping=1)
+        send_stop_job_command(Redis.from_url(url), job.id)
+        running.send(ok=1)
+        running.wait_for(ok=1)
+        running.finish()
+    lives.adopt()
+    assert lives.events == [], running.output
 
 
 def test_a_worker_that_is_lost_with_its_horse_is_told_by_the_next_start(
