@@ -155,7 +155,7 @@ class Teller:
                 }
             )
         body = {"version": version.name, "projects": [version.project], "commits": commits}
-        if version.project == "web":
+        if version.name == "web@5.12.0":
             body["projects"] = ["web", "worker"]
         if "rc" not in version.name:
             body["dateReleased"] = stamp(self.clock.now)

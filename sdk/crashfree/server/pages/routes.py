@@ -30,4 +30,5 @@ ROUTES: Final[list[BaseRoute]] = [
     *live.ROUTES,
     *setup_page.ROUTES,
     *settings_page.ROUTES,
+    site.NOWHERE,
 ]

@@ -85,6 +85,7 @@ def _rendered(request: Request, template: str, status: int, values: Mapping[str,
         "organization": context(request).organization,
         "choice": None,
         "json_address": None,
+        "section": "",
         "seen": getattr(request.state, "seen", ""),
         **values,
     }
@@ -152,4 +153,14 @@ def _home(call: Call) -> Response:
     return RedirectResponse("/releases", 303)
 
 
+async def _nowhere(request: Request) -> Response:
+    problem = Problem(404)
+    # A program that asks for something that is not there is no reader of pages.
+    if "text/html" not in request.headers.get("accept", ""):
+        return problem.response()
+    return await run_in_threadpool(problem_page, request, problem)
+
+
 ROUTES: Final = [view("/", GET=_home)]
+NOWHERE: Final = Route("/{rest:path}", _nowhere, methods=["GET", "HEAD"])
+"""Every other address; the last of all routes."""
