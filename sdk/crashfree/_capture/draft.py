@@ -26,8 +26,8 @@ from crashfree._capture.exceptions import GENERIC, TakenChain
 from crashfree._capture.inapp import InApp
 from crashfree._capture.meta import Notes, Path
 from crashfree._capture.normalize import Normalizer
-from crashfree._capture.repair import TAG_CHARACTERS, Repairer, event_id_of
-from crashfree._capture.scope import Scope, Trace
+from crashfree._capture.repair import TAG_CHARACTERS, Repairer, event_id_of, plain_crumb
+from crashfree._capture.scope import Noted, Scope, Trace
 from crashfree._capture.scrub import Scrubber
 from crashfree._capture.settings import CaptureSettings
 from crashfree._capture.source import SourceReader
@@ -66,15 +66,18 @@ class ThreadFacts(NamedTuple):
 class Recorder:
     """Takes drafts for one client."""
 
-    __slots__ = ("clock", "facts", "frames", "scrubber", "settings")
+    __slots__ = ("clock", "facts", "frames", "scrubber", "seal", "settings")
     settings: CaptureSettings
     clock: Clock
     frames: Frames
     scrubber: Scrubber
     facts: ProcessFacts
+    seal: object
+    """Put on breadcrumbs that this one's settings leave as they are."""
 
     def __init__(self, settings: CaptureSettings, clock: Clock) -> None:
         self.settings = settings
+        self.seal = object()
         self.clock = clock
         self.frames = Frames(
             InApp(settings.in_app_include, settings.in_app_exclude),
@@ -144,6 +147,7 @@ class Draft:
     """What was taken, and how to make an event of it."""
 
     __slots__ = (
+        "_harmless",
         "_made",
         "_notes",
         "_recorder",
@@ -170,6 +174,8 @@ class Draft:
     """What scopes and program said, repaired; empty from `stow` on."""
     thread: ThreadFacts
     _made: Normalizer | None
+    _harmless: bool
+    """Whether all breadcrumbs are the scope's own, and sealed."""
     _stowed: bytes | None
 
     def __init__(self, recorder: Recorder, scope: Scope, level: Level) -> None:
@@ -184,6 +190,7 @@ class Draft:
         self.stack = _NO_STACK
         self.text = None
         self.taken = {}
+        self._harmless = False
         self._stowed = None
         self.thread = thread_facts()
         self._trace = scope.own_trace()
@@ -211,14 +218,42 @@ class Draft:
     def take_scope(self, scope: Scope, given: dict[str, Any] | None = None) -> None:
         """Take what the scope says, below what the event itself says."""
         event: dict[str, Any] = {} if given is None else given
-        merged: Event = scopes_.apply(scope, event)  # type: ignore[arg-type]
+        merged = scopes_.apply(scope, event, breadcrumbs=False)  # type: ignore[arg-type]
+        noted = scope.noted()
+        own = merged.get("breadcrumbs")
+        if noted and own is not None and foreign.attempt(bool, own):
+            noted = []
         total = scope.breadcrumb_total
         if merged:
             self.taken = self.repairer.repaired(merged)
-            crumbs: Any = self.taken.get("breadcrumbs")
-            if crumbs and total > len(crumbs["values"]):
-                self._notes.shortened((None, "breadcrumbs"), total)
             self.level = self.taken.get("level", self.level)
+        if noted:
+            crumbs = self._breadcrumbs(noted)
+            self.taken["breadcrumbs"] = {"values": crumbs}
+            if total > len(crumbs):
+                self._notes.shortened((None, "breadcrumbs"), total)
+
+    def _breadcrumbs(self, noted: list[Noted]) -> list[Any]:
+        """Return breadcrumbs of a scope as plain JSON; the sealed ones must not be changed."""
+        seal = self._recorder.seal
+        crumbs: list[Any] = []
+        harmless = True
+        path: Path = ((None, "breadcrumbs"), "values")
+        for one in noted:
+            crumb = one[0]
+            if one[1] is not seal:
+                copy = plain_crumb(crumb, self._normalizer.short)
+                if copy and self._recorder.scrubber.harmless(copy):
+                    # In this order: who sees the seal sees what was sealed.
+                    crumb = one[0] = copy
+                    one[1] = seal
+                else:
+                    harmless = False
+                    crumb = self.repairer.breadcrumb(crumb, (path, len(crumbs)))
+            if crumb:
+                crumbs.append(crumb)
+        self._harmless = harmless
+        return crumbs
 
     def local_variables(self, variables: Mapping[str, object]) -> Variables:
         """Return the variables of a frame as JSON; all frames share the event's time budget."""
@@ -254,7 +289,7 @@ class Draft:
         """Return the event as it is sent: built, scrubbed, of bounded size."""
         taken = self._unstowed()
         event = self._built(taken)
-        self._hide_secrets(event, _made_by_us(taken))
+        self._hide_secrets(event, _made_by_us(taken), breadcrumbs=not self._harmless)
         return self.encoded(event)
 
     def build(self) -> Event:
@@ -282,6 +317,10 @@ class Draft:
             if value is not None:
                 event[key] = value
         taken: dict[str, Any] = {**given}
+        if self._harmless and self._stowed is None:
+            taken["breadcrumbs"] = {
+                "values": [_fresh(one) for one in plain.values(taken["breadcrumbs"])]
+            }
         contexts.update(taken.pop("contexts", {}))
         event.update(taken)
         event["event_id"] = self.event_id
@@ -364,11 +403,12 @@ class Draft:
 
     def scrub(self, event: Event, *, as_built: bool = False) -> None:
         """Hide what is secret in `event`; `as_built`: nobody had it in hand since `build`."""
-        self._hide_secrets(event, _made_by_us(self.taken) if as_built else _NOTHING)
+        known = _made_by_us(self.taken) if as_built else _NOTHING
+        self._hide_secrets(event, known, breadcrumbs=not (as_built and self._harmless))
 
-    def _hide_secrets(self, event: Event, known: Set[str]) -> None:
+    def _hide_secrets(self, event: Event, known: Set[str], *, breadcrumbs: bool) -> None:
         notes = Notes(event.get("_meta"))
-        self._recorder.scrubber.scrub(event, notes, known)
+        self._recorder.scrubber.scrub(event, notes, known, breadcrumbs=breadcrumbs)
         if notes.tree:
             event["_meta"] = notes.tree
 
@@ -439,6 +479,14 @@ class Draft:
         if integrations:
             info["integrations"] = list(integrations)
         return info
+
+
+def _fresh(crumb: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a plain breadcrumb that may be changed."""
+    copy = crumb.copy()
+    if "data" in copy:
+        copy["data"] = copy["data"].copy()
+    return copy
 
 
 def _made_by_us(taken: Event) -> Set[str]:

@@ -243,13 +243,14 @@ class Repairer:
         crumbs = [
             crumb
             for index, entry in enumerate(foreign.sequence(listed) or ())
-            if (crumb := self._breadcrumb(entry, (path, index))) is not None
+            if (crumb := self.breadcrumb(entry, (path, index))) is not None
         ]
         return {"values": crumbs} if crumbs else None
 
-    def _breadcrumb(self, value: object, path: Path) -> JSON:
+    def breadcrumb(self, value: object, path: Path) -> JSON:
+        """Return one breadcrumb, repaired; None for what is none."""
         if type(value) is dict:
-            copy = _plain_crumb(value, self._normalizer.short)
+            copy = plain_crumb(value, self._normalizer.short)
             if copy:
                 return copy
         entries = foreign.mapping(value)
@@ -529,7 +530,7 @@ def is_address(text: str) -> bool:
     return len(groups) <= 8 if "::" in text else len(groups) == 8 and all(groups)
 
 
-def _plain_crumb(crumb: dict[Any, Any], short: int) -> dict[str, JSON] | None:
+def plain_crumb(crumb: dict[Any, Any], short: int) -> dict[str, JSON] | None:
     """Return a copy of a crumb that needs nothing but copying (nearly every one), else None."""
     data: dict[str, Any] | None = None
     try:

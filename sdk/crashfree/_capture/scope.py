@@ -29,6 +29,14 @@ MAX_KEYS = 1000
 LEVELS = ("fatal", "error", "warning", "info", "debug")
 
 
+Noted: TypeAlias = "list[Any]"
+"""A breadcrumb, and the seal of who found it to be plain JSON without secrets; None before.
+
+All forks and events share it, so that it is looked at once. Sealed, it never changes.
+"""
+_Ring: TypeAlias = "deque[tuple[int, Noted]]"
+
+
 class Trace(NamedTuple):
     """What makes the events of one unit of work findable together."""
 
@@ -63,7 +71,7 @@ class Scope:
     _tags: dict[str, object] | None
     _contexts: dict[str, Mapping[str, Any]] | None
     _extra: dict[str, object] | None
-    _breadcrumbs: deque[tuple[int, Breadcrumb]] | None
+    _breadcrumbs: _Ring | None
     _numbers: count[int]
     _processors: tuple[EventProcessor, ...]
     _attachments: tuple[Attachment, ...]
@@ -226,7 +234,7 @@ class Scope:
         ring = self._breadcrumbs
         if ring is None or ring.maxlen != limit:
             ring = self._ring(limit)
-        ring.append((next(self._numbers), note))  # type: ignore[arg-type]
+        ring.append((next(self._numbers), [note, None]))
 
     def clear_breadcrumbs(self) -> None:
         """Forget what happened so far."""
@@ -234,8 +242,12 @@ class Scope:
 
     def breadcrumbs(self) -> list[Breadcrumb]:
         """Return those that are kept, oldest first."""
+        return [one[0] for one in self.noted()]
+
+    def noted(self) -> list[Noted]:
+        """Return the breadcrumbs as they are kept."""
         ring = self._breadcrumbs
-        return [] if ring is None else [crumb for _, crumb in ring.copy()]
+        return [] if ring is None else [one for _, one in ring.copy()]
 
     @property
     def breadcrumb_total(self) -> int:
@@ -377,9 +389,9 @@ class Scope:
         """Forget everything that was set."""
         self.__init__()  # type: ignore[misc]
 
-    def _ring(self, limit: int) -> deque[tuple[int, Breadcrumb]]:
+    def _ring(self, limit: int) -> _Ring:
         """Make the ring, or one of another size."""
-        ring: deque[tuple[int, Breadcrumb]]
+        ring: _Ring
         old = self._breadcrumbs
         if old is None:
             self._numbers = count()
@@ -388,7 +400,7 @@ class Scope:
             self._breadcrumbs = ring = deque(old.copy(), limit)
         return ring
 
-    def _take_ring(self, ring: deque[tuple[int, Breadcrumb]]) -> None:
+    def _take_ring(self, ring: _Ring) -> None:
         self._breadcrumbs = ring
         self._numbers = count(ring[-1][0] + 1) if ring else count()
 
@@ -404,8 +416,8 @@ def merged(*scopes: Scope) -> Scope:
     return result
 
 
-def apply(scope: Scope, event: Event) -> Event:
-    """Put what `scope` knows into `event` and return it.
+def apply(scope: Scope, event: Event, *, breadcrumbs: bool = True) -> Event:
+    """Put what `scope` knows into `event` and return it; without its breadcrumbs if so wanted.
 
     The level of the scope wins over the event's, tags, extra and contexts of the event over the
     scope's; the rest is filled in where the event says nothing.
@@ -426,25 +438,22 @@ def apply(scope: Scope, event: Event) -> Event:
         fields["transaction_info"] = {"source": scope.transaction_source or "custom"}
     if scope.request and not event.get("request"):
         event["request"] = dict(scope.request)
-    crumbs = scope.breadcrumbs()
+    crumbs = scope.breadcrumbs() if breadcrumbs else []
     if crumbs and not event.get("breadcrumbs"):
         event["breadcrumbs"] = {"values": crumbs}
     return event
-
-
-_Ring: TypeAlias = "deque[tuple[int, Breadcrumb]]"
 
 
 def _interleaved(one: _Ring, other: _Ring) -> _Ring:
     """Return the crumbs of both in the order of their times, numbered on from those lost."""
     longest = max(one.maxlen or 0, other.maxlen or 0)
     total = one[-1][0] + 1 + other[-1][0] + 1
-    crumbs = sorted((crumb for ring in (one, other) for _, crumb in ring), key=_moment)[-longest:]
+    crumbs = sorted((noted for ring in (one, other) for _, noted in ring), key=_moment)[-longest:]
     return deque(enumerate(crumbs, total - len(crumbs)), longest)
 
 
-def _moment(crumb: Breadcrumb) -> float:
-    timestamp = crumb.get("timestamp")
+def _moment(noted: Noted) -> float:
+    timestamp = noted[0].get("timestamp")
     return timestamp if type(timestamp) is float else 0.0
 
 

@@ -72,10 +72,18 @@ class Scrubber:
             known = self.judged[key] = self._judge(key)
         return known
 
-    def scrub(self, event: Event, notes: Notes, known: Set[str] = frozenset()) -> None:
+    def scrub(
+        self,
+        event: Event,
+        notes: Notes,
+        known: Set[str] = frozenset(),
+        *,
+        breadcrumbs: bool = True,
+    ) -> None:
         """Hide what is secret in an event, in place, with a note at each place.
 
-        `known`: names of contexts that hold what we put there ourselves.
+        `known`: names of contexts that hold what we put there ourselves. `breadcrumbs` False:
+        each of them was found to be `harmless`.
         """
         walk = _Walk(self, notes)
         for key in ("extra", "tags", "request"):
@@ -89,7 +97,10 @@ class Scrubber:
         for name, context in plain.members(event.get("contexts")).items():
             if name != "trace" and name not in known:
                 walk.mapping(plain.members(context), ((None, "contexts"), name))
-        self._breadcrumbs(event, walk)
+        if breadcrumbs:
+            path: Path = ((None, "breadcrumbs"), "values")
+            for index, crumb in enumerate(plain.values(event.get("breadcrumbs"))):
+                self._breadcrumb(crumb, walk, (path, index))
         self._stacks(event, walk)
         self._messages(event, walk)
 
@@ -100,24 +111,28 @@ class Scrubber:
             return True
         return self._personal and reduced.removeprefix("http") in _PERSONAL
 
-    def _breadcrumbs(self, event: Event, walk: _Walk) -> None:
-        path: Path = ((None, "breadcrumbs"), "values")
+    def harmless(self, crumb: dict[str, Any]) -> bool:
+        """Return whether there is nothing to hide in a breadcrumb; if there was, it is hidden."""
+        notes = Notes()
+        self._breadcrumb(crumb, _Walk(self, notes), None)
+        return not notes.tree
+
+    def _breadcrumb(self, crumb: dict[str, Any], walk: _Walk, path: Path) -> None:
         judged = self.judged
-        for index, crumb in enumerate(plain.values(event.get("breadcrumbs"))):
-            data = crumb.get("data")
-            if data is not None:
-                fields = plain.members(data)
-                for key, value in fields.items():
-                    kind: type[Any] = type(value)
-                    if judged.get(key) is not False or (kind is str and _suspicious(value)):
-                        walk.mapping(fields, ((path, index), "data"))
-                        break
-                    if kind is not str and kind is not int and kind is not float:
-                        walk.mapping(fields, ((path, index), "data"))
-                        break
-            message = crumb.get("message")
-            if type(message) is str and _suspicious(message):
-                walk.text_field(crumb, "message", (path, index))
+        data = crumb.get("data")
+        if data is not None:
+            fields = plain.members(data)
+            for key, value in fields.items():
+                kind: type[Any] = type(value)
+                if judged.get(key) is not False or (kind is str and _suspicious(value)):
+                    walk.mapping(fields, (path, "data"))
+                    break
+                if kind is not str and kind is not int and kind is not float:
+                    walk.mapping(fields, (path, "data"))
+                    break
+        message = crumb.get("message")
+        if type(message) is str and _suspicious(message):
+            walk.text_field(crumb, "message", path)
 
     def _stacks(self, event: Event, walk: _Walk) -> None:
         for key in ("exception", "threads"):

@@ -427,3 +427,58 @@ def test_a_built_event_knows_what_it_takes() -> None:
     finally:
         tracemalloc.stop()
     assert 0.6 * held_by(events[0]) < taken < 1.4 * held_by(events[0])
+
+
+class TestSealedBreadcrumbs:
+    """A crumb is looked at once; sealed, all events and forks share what was found."""
+
+    def test_what_a_callback_does_to_one_event_no_other_sees(self) -> None:
+        own, scope = recorder(), filled(Scope())
+        first = own.message("one", "info", scope).build()
+        crumb: Any = first["breadcrumbs"]["values"][0]
+        crumb["message"] = "changed"
+        crumb["data"]["rows"] = "changed"
+        second: Any = own.message("two", "info", scope).build()
+        assert second["breadcrumbs"]["values"][0]["message"] == "SELECT 0"
+        assert second["breadcrumbs"]["values"][0]["data"] == {"rows": 0}
+
+    def test_what_the_program_does_to_its_data_later_changes_nothing(self) -> None:
+        own, scope = recorder(), Scope()
+        data = {"rows": 1}
+        scope.add_breadcrumb(message="query", data=data)
+        event_of(own.message("one", "info", scope))
+        data["rows"] = 2
+        data["password"] = 3
+        (crumb,) = event_of(own.message("two", "info", scope))["breadcrumbs"]["values"]
+        assert crumb["data"] == {"rows": 1}
+
+    def test_secrets_are_hidden_and_noted_in_each_event(self) -> None:
+        own, scope = recorder(), filled(Scope())
+        scope.add_breadcrumb(message="GET http://ada:pw@host/", data={"password": "hunter2"})
+        for _ in range(2):
+            event = event_of(own.message("hello", "info", scope))
+            crumb = event["breadcrumbs"]["values"][30]
+            assert "pw" not in crumb["message"]
+            assert crumb["data"] == {"password": "[Filtered]"}
+            notes = event["_meta"]["breadcrumbs"]["values"]["30"]
+            assert set(notes) == {"message", "data"}
+
+    def test_another_client_looks_for_itself(self) -> None:
+        scope = Scope()
+        scope.add_breadcrumb(message="x" * 300, data={"remote_addr": "10.0.0.1"})
+        open_minded = recorder(send_default_pii=True)
+        (crumb,) = event_of(open_minded.message("m", "info", scope))["breadcrumbs"]["values"]
+        assert crumb["data"] == {"remote_addr": "10.0.0.1"}
+        strict = recorder(max_value_length=100)
+        (crumb,) = event_of(strict.message("m", "info", scope))["breadcrumbs"]["values"]
+        assert crumb["data"] == {"remote_addr": "[Filtered]"}
+        assert len(crumb["message"]) == 100
+
+    def test_forks_share_the_look_and_not_the_list(self) -> None:
+        own, scope = recorder(), filled(Scope())
+        event_of(own.message("one", "info", scope))
+        fork = scope.fork()
+        assert all(mine is theirs for mine, theirs in zip(scope.noted(), fork.noted(), strict=True))
+        fork.add_breadcrumb(message="only here")
+        assert len(event_of(own.message("m", "info", scope))["breadcrumbs"]["values"]) == 30
+        assert len(event_of(own.message("m", "info", fork))["breadcrumbs"]["values"]) == 31
