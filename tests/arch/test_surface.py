@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, UnionType
 
 import pytest
 
@@ -19,6 +19,8 @@ SURFACE = Path(__file__).parent / "surface.txt"
 def describe(value: object) -> str:
     if isinstance(value, type):
         return "class"
+    if isinstance(value, UnionType):  # by another name from Python 3.14 on
+        return "union"
     if callable(value):
         names: list[str] = []
         for parameter in inspect.signature(value).parameters.values():

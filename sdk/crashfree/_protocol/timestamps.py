@@ -153,6 +153,7 @@ def _instant(body: str, text: str) -> float:
         or body[10] not in "Tt"
         or body[13] != ":"
         or body[16] != ":"
+        or body[11:13] == "24"  # midnight by another name, which some Pythons read
         or (fraction and (fraction[0] != "." or len(fraction) == 1))
     ):
         raise ValueError(f"{text!r:.80} is not of the form 2026-11-21T01:02:03Z")
