@@ -12,7 +12,7 @@ import pytest
 
 import crashfree
 from crashfree.testing import capture
-from crashfree.types import Event, Hint
+from crashfree.types import Breadcrumb, Event, Hint
 
 
 def tags(event: Event) -> dict[str, str]:
@@ -303,3 +303,23 @@ def test_the_door_imports_nothing_that_is_there(monkeypatch: pytest.MonkeyPatch)
         patch.setattr(builtins, "__import__", refuse)
         function = crashfree.set_tag
     assert function is crashfree._api.set_tag  # type: ignore[attr-defined]
+
+
+def test_breadcrumbs_put_into_a_scope_directly_follow_the_rules_too() -> None:
+    def before(crumb: Breadcrumb, hint: Any) -> Breadcrumb | None:
+        crashfree.get_isolation_scope().add_breadcrumb(message="from inside")
+        message = crumb.get("message", "")
+        return None if message == "drop" else {**crumb, "message": message.upper()}
+
+    with capture(max_breadcrumbs=2, before_breadcrumb=before) as seen:
+        with crashfree.isolation_scope() as scope:
+            for message in ("one", "drop", "two", "three"):
+                scope.add_breadcrumb(message=message)
+            crashfree.capture_message("x")
+    (event,) = seen.events
+    kept = [crumb.get("message") for crumb in event["breadcrumbs"]["values"]]
+    assert kept == ["TWO", "THREE"]
+    scope = crashfree.get_isolation_scope()
+    scope.add_breadcrumb(message="after")
+    assert scope.breadcrumbs()[-1]["message"] == "after"
+    scope.clear_breadcrumbs()

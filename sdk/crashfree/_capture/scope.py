@@ -5,14 +5,15 @@ current. A scope holds no session and no client. Everything is kept as it was gi
 into JSON when an event is captured, so setting costs next to nothing.
 
 Invariants: a fork is unaffected by later changes of its source, and the other way round; no
-method raises. Threads: any; each change is one dict operation, one append or one assignment.
+method raises. State: the rules for breadcrumbs, set by whoever puts a client in charge.
+Threads: any; each change is one dict operation, one append or one assignment.
 Fork: kept. Source: wire.md sections 5 and 8.4.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 
 from crashfree._capture import foreign, rendering
@@ -35,6 +36,24 @@ Noted: TypeAlias = "list[Any]"
 All forks and events share it, so that it is looked at once. Sealed, it never changes.
 """
 _Ring: TypeAlias = "deque[tuple[int, Noted]]"
+
+
+class Rules(NamedTuple):
+    """What the client in charge says about breadcrumbs that are put into a scope directly."""
+
+    limit: int = MAX_BREADCRUMBS
+    """How many a scope keeps."""
+    ask: Callable[[Breadcrumb], Breadcrumb | None] | None = None
+    """Called with each; None drops it."""
+
+
+_rules = Rules()
+
+
+def set_rules(rules: Rules) -> None:
+    """Let scopes follow `rules` from now on."""
+    global _rules
+    _rules = rules
 
 
 class Trace(NamedTuple):
@@ -219,18 +238,26 @@ class Scope:
         self,
         crumb: Breadcrumb | Mapping[str, Any] | None = None,
         *,
-        limit: int = MAX_BREADCRUMBS,
+        limit: int | None = None,
         **fields: Any,
     ) -> None:
-        """Note something that happened. The newest `limit` are kept; `crumb` is copied.
+        """Note something that happened; `crumb` is copied.
 
-        `before_breadcrumb` is the client's: it is asked by `crashfree.add_breadcrumb`.
+        The newest `max_breadcrumbs` are kept, and `before_breadcrumb` is asked. Given a `limit`,
+        that many are kept and nobody is asked.
         """
         note = _copied(crumb) if crumb else {}
         if fields:
             note.update(fields)
         if "timestamp" not in note:
             note["timestamp"] = SYSTEM_CLOCK.time()
+        if limit is None:
+            limit, ask = _rules
+            if ask is not None:
+                asked = ask(note)  # type: ignore[arg-type]
+                if asked is None:
+                    return
+                note = _copied(asked)
         ring = self._breadcrumbs
         if ring is None or ring.maxlen != limit:
             ring = self._ring(limit)

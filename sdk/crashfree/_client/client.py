@@ -434,15 +434,25 @@ class Client:
         scope: Scope,
     ) -> None:
         """Keep `crumb` in `scope`, if `before_breadcrumb` lets it."""
-        options = self._parts.options
         if self.closed or log.inside.get() or log.working.get():
             return
+        options = self._parts.options
         if options.before_breadcrumb is not None:
-            kept = self._asked(options.before_breadcrumb, crumb, hint or {})
+            kept = self.ask_about(crumb, hint)
             if kept is None:
                 return
             crumb = kept
         scope.add_breadcrumb(crumb, limit=options.max_breadcrumbs)
+
+    def ask_about(
+        self, crumb: Breadcrumb, hint: Mapping[str, Any] | None = None
+    ) -> Breadcrumb | None:
+        """Return what `before_breadcrumb` makes of `crumb`; None drops it."""
+        callback = self._parts.options.before_breadcrumb
+        if callback is None:
+            return crumb
+        # It may add breadcrumbs itself.
+        return None if log.inside.get() else self._asked(callback, crumb, hint or {})
 
     def add_processor(self, processor: EventProcessor) -> None:
         """Let `processor` see every event."""

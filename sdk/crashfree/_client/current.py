@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar, Token
 
-from crashfree._capture.scope import Scope
+from crashfree._capture.scope import Rules, Scope, set_rules
 from crashfree._client.client import Client, Running
 from crashfree._client.options import Options
 from crashfree._delivery.transport import NullTransport
@@ -63,6 +63,9 @@ def swap(new: Client) -> Client:
     global _client
     old = _client
     _client = new
+    options = new.options
+    ask = None if options.before_breadcrumb is None else new.ask_about
+    set_rules(Rules(options.max_breadcrumbs, ask))
     return old
 
 
