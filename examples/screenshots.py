@@ -363,7 +363,7 @@ def take(server: LocalServer, folder: Path) -> None:
             page.goto(server.page)
             for name, address in views.items():
                 page.goto(server.url + address)
-                page.wait_for_selector("html:not([data-drawing])")
+                page.wait_for_selector(".plot:not([data-drawn])", state="detached")
                 suffix = "" if scheme == "light" else "-dark"
                 page.screenshot(path=str(folder / f"{name}{suffix}.png"))
         browser.close()

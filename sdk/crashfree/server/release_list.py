@@ -71,6 +71,9 @@ _HEALTH_SORTS: Final = (
     "crash_free_sessions_24h",
     "crash_free_users_24h",
 )
+_USER_SORTS: Final = frozenset(
+    ("adoption", "users", "users_24h", "crash_free_users", "crash_free_users_24h")
+)
 SORTS: Final = (*_ORDERS, *_HEALTH_SORTS)
 _TERM: Final = re.compile(r"!?(?:release(?:\.[a-z]+)?|environment|project(?:\.name|_id)?):")
 
@@ -234,7 +237,15 @@ def _by_precedence(db: sqlite3.Connection, question: _Question) -> list[Pair]:
 
 def _by_health(db: sqlite3.Connection, question: _Question, *, now: float) -> list[Pair]:
     pairs = _pairs(db, question)
-    health = release_health(db, question.selection, now=now, period=question.period)
+    # Only what the order goes by: there may be thousands of releases.
+    health = release_health(
+        db,
+        question.selection,
+        now=now,
+        period=question.period,
+        with_users=question.sort in _USER_SORTS,
+        with_durations=False,
+    )
     weigh = _weigh(question.sort)
 
     def key(pair: Pair) -> tuple[bool, float]:
