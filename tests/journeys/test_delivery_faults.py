@@ -6,6 +6,9 @@ The rows are those of complaints-transport.md.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import Authority
-from tests.support.program import run, start
+from tests.support.program import environment, run, start
 from tests.support.stub import Answer, Stub, dead_port
 
 PROGRAM = """
@@ -225,6 +228,43 @@ class TestExit:
         assert time.monotonic() - began < 1.9
         assert stub.connections == 0
 
+    @pytest.mark.slow
+    def test_a_worker_that_hangs_costs_shutdown_timeout_and_nothing_else(
+        self, stub: Stub, place: Place
+    ) -> None:
+        """In a callback of the program, of all places. Events, counts and session are kept."""
+        took: list[float] = []
+        for _ in range(2):
+            done = run(STUCK, _options(stub, place, shutdown_timeout=1))
+            took.append(time.time() - float(done.stdout))
+            assert done.returncode == 0, done.stderr
+        assert min(took) < 1 + 0.2 + MACHINE
+        place.later(stub)
+        assert Counter(messages(stub)) == {"before": 2, "one": 2, "two": 2}
+        ended = [update for update in stub.items("session") if update["status"] == "exited"]
+        assert len(ended) == 2
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("hang", [False, True], ids=["quick", "hanging"])
+    def test_who_sits_in_front_of_it_is_told_why_it_does_not_end(
+        self, stub: Stub, place: Place, hang: bool
+    ) -> None:
+        """Row 14: one line, in a terminal only, and only when it waits longer than 0.5 s."""
+        stub.answer(hang=hang)
+        terminal = pytest.importorskip("pty", reason="no terminals here")
+        ours, theirs = terminal.openpty()
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM, _options(stub, place)],
+            env=environment(), stderr=theirs, timeout=30, check=True,
+        )  # fmt: skip
+        os.close(theirs)
+        said = _everything(ours)
+        assert said.count("(shutdown_timeout)") == (1 if hang else 0), said
+        if not hang:
+            assert said == ""
+        stderr, _ = place.run(PROGRAM, stub.dsn)
+        assert "(shutdown_timeout)" not in stderr
+
     def test_with_no_time_at_all_the_next_start_tells_of_the_crash(
         self, stub: Stub, place: Place
     ) -> None:
@@ -239,9 +279,6 @@ class TestExit:
             assert statuses == ["crashed"]
 
     def test_or_the_command_line_does(self, stub: Stub, place: Place) -> None:
-        import subprocess
-        import sys
-
         stub.answer(hang=True)
         place.run(CRASH, stub.dsn, shutdown_timeout=0)
         stub.stop()
@@ -254,6 +291,44 @@ class TestExit:
             assert done.returncode == 0, done.stderr
             assert len(back.items("event")) == 1
             assert len(back.items("session")) == 1
+
+
+STUCK = """
+import json, sys, threading, time
+import crashfree
+stuck = threading.Event()
+def on_drop(*loss):
+    stuck.set()
+    threading.Event().wait(60)
+def before_send(event, hint):
+    return None if "drop" in event["message"] else event
+crashfree.init(auto_integrations=False, release="app@1.0", on_drop=on_drop,
+               before_send=before_send, **json.loads(sys.argv[1]))
+crashfree.capture_message("before")
+crashfree.flush(10)
+crashfree.capture_message("drop this")
+assert stuck.wait(10)
+crashfree.capture_message("one")
+crashfree.capture_message("two")
+print(time.time())
+"""
+
+
+def _options(stub: Stub, place: Place, **more: object) -> str:
+    return json.dumps({"dsn": stub.dsn, "spool_dir": str(place.path), **more})
+
+
+def _everything(terminal: int) -> str:
+    """Read what was written to a terminal whose other end is closed."""
+    text = b""
+    try:
+        while data := os.read(terminal, 4096):
+            text += data
+    except OSError:
+        # How Linux says that nobody will write any more.
+        pass
+    os.close(terminal)
+    return text.decode()
 
 
 MACHINE = 0.25

@@ -40,6 +40,9 @@ from crashfree.types import (
 
 _ARRIVAL_CHECK = 1.0
 
+_PATIENCE = 0.5
+"""Seconds that an exit waits without a word."""
+
 _RETIREMENT = 0.5
 """Seconds to wait for an idle thread to end."""
 
@@ -229,10 +232,13 @@ class Client:
         done = parts.worker.flush(timeout)
         return parts.transport.flush(self._left(deadline)) and done
 
-    def close(self, timeout: float | None = None) -> bool:
+    def close(
+        self, timeout: float | None = None, *, on_wait: Callable[[], None] | None = None
+    ) -> bool:
         """End the session, send what is waiting, release everything. Idempotent.
 
-        `timeout` in seconds; None: `shutdown_timeout`; 0: what is on disk is enough.
+        `timeout` in seconds; None: `shutdown_timeout`; 0: what is on disk is enough. `on_wait` is
+        called once when it takes longer than half a second.
         """
         if self.closed:
             return True
@@ -242,7 +248,13 @@ class Client:
         deadline = self._clock.monotonic() + timeout
         parts.sessions.application.close()
         parts.worker.submit(self._send_aggregates)
-        done = parts.worker.flush(timeout)
+        if on_wait is not None and timeout > _PATIENCE:
+            patience = self._clock.monotonic() + _PATIENCE
+            if parts.worker.flush(_PATIENCE):
+                parts.transport.flush(self._left(patience))
+            if not self._left(patience):
+                on_wait()
+        done = parts.worker.flush(self._left(deadline))
         done = parts.transport.close(self._left(deadline)) and done
         # What it could not send it has put on disk, or dropped and counted.
         self._deliver(len(self._on_the_way))

@@ -15,10 +15,12 @@ import atexit
 import os
 import sys
 import threading
+from functools import partial
 from types import FrameType
 
 from crashfree._client import current, guard
 from crashfree._client.client import Client
+from crashfree._ground import log
 from crashfree._ground.typed import Any, Protocol, cast
 
 
@@ -100,7 +102,21 @@ def _at_exit() -> None:
 
 @guard.boundary(None)
 def _close(client: Client) -> None:
-    client.close()
+    client.close(on_wait=partial(_say_that_we_wait, client))
+
+
+def _say_that_we_wait(client: Client) -> None:
+    """Tell who sits in front of it why the program does not end.
+
+    Source: complaints-transport.md, 14.
+    """
+    stream = sys.stderr
+    # A program without a console has none, and a service has nobody to read it.
+    if log.debugging() or (stream is not None and stream.isatty()):  # pyright: ignore[reportUnnecessaryComparison]
+        log.say(
+            "sending the last reports; this takes at most "
+            f"{client.options.shutdown_timeout:g} s (shutdown_timeout)"
+        )
 
 
 @guard.boundary(None)

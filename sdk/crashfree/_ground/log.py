@@ -82,6 +82,11 @@ def debug(message: str) -> None:
         _to_stderr("DEBUG", message)
 
 
+def say(message: str) -> None:
+    """Write one line to stderr, whatever the settings: for whoever waits for us."""
+    _to_stderr("INFO", message)
+
+
 def warning(message: str, *, key: str | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
     """Warn; the same `key` (default: the message) is said at most once a minute."""
     key = message if key is None else key
