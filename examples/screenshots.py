@@ -72,13 +72,13 @@ class Version(NamedTuple):
 
 
 STORY = (
-    Version("shop@2.3.8+1180", "shop", -9.0, 0.004, 0.02),
-    Version("shop@2.3.9+1194", "shop", 1.4, 0.003, 0.02),
-    Version("shop@2.4.0+1207", "shop", 6.3, 0.027, 0.05),
-    Version("shop@2.4.1+1213", "shop", 8.2, 0.0035, 0.025),
-    Version("shop@2.5.0-rc.1+1230", "shop", 12.6, 0.012, 0.04),
-    Version("web@5.11.0", "web", -5.0, 0.001, 0.03),
-    Version("web@5.12.0", "web", 4.5, 0.002, 0.03),
+    Version("shop@2.3.8+1180", "shop", -9.0, 0.0012, 0.02),
+    Version("shop@2.3.9+1194", "shop", 1.4, 0.0009, 0.02),
+    Version("shop@2.4.0+1207", "shop", 6.3, 0.021, 0.05),
+    Version("shop@2.4.1+1213", "shop", 8.2, 0.0010, 0.025),
+    Version("shop@2.5.0-rc.1+1230", "shop", 12.6, 0.006, 0.04),
+    Version("web@5.11.0", "web", -5.0, 0.0004, 0.03),
+    Version("web@5.12.0", "web", 4.5, 0.0008, 0.03),
     Version("3f1d2c7be0a94d0c8c1f4a52d1c5f0e7a6b98d31", "worker", 3.0, 0.0, 0.01),
 )
 PEOPLE = (
@@ -351,21 +351,18 @@ def take(server: LocalServer, folder: Path) -> None:
         sys.exit("pictures need Playwright: pip install playwright")
     folder.mkdir(exist_ok=True)
     views = {
-        "releases": "/releases",
-        "release": f"/releases/{quote(STORY[3].name, safe='')}?project=shop",
+        "releases": ("/releases", 900),
+        "release": (f"/releases/{quote(STORY[2].name, safe='')}?project=shop", 1160),
     }
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        for scheme in ("light", "dark"):
-            page = browser.new_page(
-                viewport={"width": 1280, "height": 900}, color_scheme=scheme, locale="en-GB"
-            )
-            page.goto(server.page)
-            for name, address in views.items():
-                page.goto(server.url + address)
-                page.wait_for_selector(".plot:not([data-drawn])", state="detached")
-                suffix = "" if scheme == "light" else "-dark"
-                page.screenshot(path=str(folder / f"{name}{suffix}.png"))
+        page = browser.new_page(locale="en-GB")
+        page.goto(server.page)
+        for name, (address, height) in views.items():
+            page.set_viewport_size({"width": 1280, "height": height})
+            page.goto(server.url + address)
+            page.wait_for_selector(".plot:not([data-drawn])", state="detached")
+            page.screenshot(path=str(folder / f"{name}.png"))
         browser.close()
 
 
@@ -373,7 +370,7 @@ def main() -> None:
     """Tell the story, then show it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", action="store_true", help="serve the data; take no pictures")
-    parser.add_argument("--volume", type=float, default=60, help="sessions an hour (60)")
+    parser.add_argument("--volume", type=float, default=150, help="sessions an hour (150)")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     args = parser.parse_args()
     clock = Then(time.time() - DAYS * DAY)
