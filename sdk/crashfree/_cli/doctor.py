@@ -12,7 +12,7 @@ import argparse
 import os
 from collections.abc import Callable
 
-from crashfree._cli import attempts, integrations, output
+from crashfree._cli import attempts, integrations, output, waiting
 from crashfree._cli.failure import DONE, REFUSED
 from crashfree._cli.findings import Section, Surroundings
 from crashfree._cli.parser import Commands
@@ -124,6 +124,7 @@ SECTIONS: tuple[Callable[[Surroundings], Section], ...] = (
     deployment,
     destination,
     sessions,
+    waiting.section,
     integrations.section,
 )
 
