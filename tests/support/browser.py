@@ -99,8 +99,8 @@ class Visit:
 
     def check(self) -> None:
         """Assert that nothing went wrong so far."""
-        assert self.complaints == []
-        assert self.outside == []
+        assert self.complaints == [], self.complaints
+        assert self.outside == [], self.outside
 
 
 def overflowing(page: Any) -> list[str]:
