@@ -9,15 +9,15 @@ import sqlite3
 from typing import Final
 
 from crashfree.server import artifacts, issues, outbox, resolutions
-from crashfree.server.recording import StoredEvent
+from crashfree.server.recording import MetEvent
 from crashfree.server.store import Store
 
 _SENDING_AT_MOST: Final = 3600.0
 
 
-def event_stored(db: sqlite3.Connection, event: StoredEvent) -> None:
-    """Add an event to its issue."""
-    issues.record_event(db, event)
+def issue_of(db: sqlite3.Connection, event: MetEvent) -> int:
+    """Add a new event to its issue, and return that."""
+    return issues.record_event(db, event)
 
 
 def release_created(db: sqlite3.Connection, release_id: int, project_id: int, at: float) -> None:

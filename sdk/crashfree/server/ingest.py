@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from crashfree._ground import ids, json
+from crashfree._ground.jsondecode import decode
 from crashfree._ground.text import first_forbidden, same_ascii
 from crashfree._protocol import limits
 from crashfree._protocol.aggregates import parse_session_aggregates
@@ -23,7 +24,7 @@ from crashfree._protocol.items import Item, base_name
 from crashfree._protocol.naming import valid_dist
 from crashfree._protocol.reports import parse_client_report
 from crashfree._protocol.session import parse_session_update
-from crashfree._protocol.timestamps import parse_timestamp
+from crashfree._protocol.timestamps import parse_rfc3339, parse_timestamp
 from crashfree.server import quick
 from crashfree.server.facts import (
     AggregatesFact,
@@ -128,7 +129,7 @@ class _Reading:
         self.sender = sender
         self.policy = policy
         self.received_us = int(sender.received * MICRO)
-        self.drift_us = _drift_us(envelope.sent_at, sender.received)
+        self.drift_us = _drift_us(envelope, sender.received)
         self.event_id = envelope.event_id
         self.event = None
         self.sessions = []
@@ -179,7 +180,7 @@ class _Reading:
 
     def _session(self, item: Item) -> None:
         try:
-            payload = json.decode(item.view)
+            payload = decode(item.view)
             if not self.drift_us and self.policy.filters is None:
                 fact = quick.session(payload, self.received_us, self._window())
                 if fact is not None and valid_release(fact.release):
@@ -233,10 +234,8 @@ class _Reading:
     def _sessions(self, item: Item) -> None:
         try:
             raw = item.payload
-            payload = json.decode(raw)
-            odd = self.drift_us or b"true" in raw or b"false" in raw
-            usual = None if odd else quick.buckets(payload, self._window())
-            attributes, rows = usual or _buckets(payload)
+            usual = None if self.drift_us else quick.sessions(raw, self._window())
+            attributes, rows = usual or _buckets(decode(raw))
         except ValueError:
             self._count("refused", "session", "invalid")
             return
@@ -299,7 +298,7 @@ class _Reading:
         """Take the event; False when a filter dropped it."""
         raw = bytes(item.view)
         try:
-            payload: Any = json.decode(raw)
+            payload: Any = decode(raw)
         except ValueError as error:
             raise InvalidEvent(str(error)) from None
         if not isinstance(payload, dict):
@@ -378,7 +377,7 @@ class _Reading:
     def _document(self, item: Item) -> None:
         raw = bytes(item.view)
         try:
-            payload: Any = json.decode(raw)
+            payload: Any = decode(raw)
         except ValueError:
             payload = None
         if not isinstance(payload, dict):
@@ -389,7 +388,7 @@ class _Reading:
 
     def _client_report(self, item: Item) -> None:
         try:
-            counts = parse_client_report(json.decode(item.view))
+            counts = parse_client_report(decode(item.view))
         except ValueError:
             self._count("refused", "internal", "invalid")
             return
@@ -466,10 +465,12 @@ def _environment(text: str | None) -> str:
     return text if text is not None and valid_environment(text) else ""
 
 
-def _drift_us(sent_at: float | None, received: float) -> int:
-    if sent_at is None:
+def _drift_us(envelope: Envelope, received: float) -> int:
+    stated = envelope.headers.get("sent_at")
+    if not isinstance(stated, str):
         return 0
-    drift = received - sent_at
+    sent_us = quick.instant_us(stated)
+    drift = received - (parse_rfc3339(stated) if sent_us is None else sent_us / MICRO)
     return round(drift * MICRO) if abs(int(drift)) >= limits.CLOCK_DRIFT else 0
 
 

@@ -20,7 +20,7 @@ from crashfree.server.endpoint import iso
 from crashfree.server.frames import as_mapping
 from crashfree.server.grouping import Group, group
 from crashfree.server.ownership import Ownership, OwnershipError, parse, parse_code_owners
-from crashfree.server.recording import StoredEvent
+from crashfree.server.recording import MetEvent
 from crashfree.server.releases import marks
 from crashfree.server.shortids import short_id
 from crashfree.server.suspects import (
@@ -99,8 +99,8 @@ def rows(db: sqlite3.Connection, issue_ids: Sequence[int]) -> list[IssueRow]:
 # Recording.
 
 
-def record_event(db: sqlite3.Connection, event: StoredEvent) -> None:
-    """Add an event that was just stored to its issue, made when new."""
+def record_event(db: sqlite3.Connection, event: MetEvent) -> int:
+    """Add a new event to its issue, made when new; return the issue."""
     described = group(event.payload)
     row = db.execute(
         "SELECT issue_id, status FROM issue_hashes JOIN issues ON issues.id = issue_id"
@@ -112,7 +112,6 @@ def record_event(db: sqlite3.Connection, event: StoredEvent) -> None:
     else:
         issue_id = int(row[0])
         _seen_again(db, event, described, issue_id, status=row[1])
-    db.execute("UPDATE events SET issue_id = ? WHERE id = ?", (issue_id, event.id))
     if event.release_id is not None:
         db.execute(
             "INSERT INTO issue_releases"
@@ -133,6 +132,7 @@ def record_event(db: sqlite3.Connection, event: StoredEvent) -> None:
         db.execute(
             "INSERT OR IGNORE INTO issue_users (issue_id, hash) VALUES (?, ?)", (issue_id, user)
         )
+    return issue_id
 
 
 def _user(payload: Mapping[str, Any]) -> bytes | None:
@@ -145,7 +145,7 @@ def _user(payload: Mapping[str, Any]) -> bytes | None:
     return None
 
 
-def _make(db: sqlite3.Connection, event: StoredEvent, described: Group) -> int:
+def _make(db: sqlite3.Connection, event: MetEvent, described: Group) -> int:
     number = db.execute(
         "SELECT coalesce(max(number), 0) + 1 FROM issues WHERE project_id = ?",
         (event.project_id,),
@@ -194,7 +194,7 @@ def _make(db: sqlite3.Connection, event: StoredEvent, described: Group) -> int:
 
 
 def _seen_again(
-    db: sqlite3.Connection, event: StoredEvent, described: Group, issue_id: int, *, status: str
+    db: sqlite3.Connection, event: MetEvent, described: Group, issue_id: int, *, status: str
 ) -> None:
     db.execute(
         "UPDATE issues SET times_seen = times_seen + 1, first_seen = min(first_seen, ?),"
@@ -348,7 +348,7 @@ def suggested_owners(
     return found
 
 
-def _assign_by_rules(db: sqlite3.Connection, event: StoredEvent, issue_id: int) -> None:
+def _assign_by_rules(db: sqlite3.Connection, event: MetEvent, issue_id: int) -> None:
     """Assign an issue that nobody has, if the project wants that."""
     settings = ownership(db, event.project_id)
     if not settings.assign_owners and not settings.assign_suspects:

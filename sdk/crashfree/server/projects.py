@@ -83,7 +83,7 @@ class Projects:
         keys: dict[int, list[str]] = {}
         filters: dict[int, Filters] = {}
         limits: dict[int, list[Any]] = {}
-        with self._store.read() as db:
+        with self._store.read(counts=False) as db:
             for project_id, key in db.execute(
                 "SELECT project_id, public_key FROM project_keys"
                 " JOIN projects ON projects.id = project_id WHERE active AND NOT disabled"

@@ -11,6 +11,7 @@ Source: sessions.md sections 1 and 2.
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any, Final
 
 from crashfree._ground.jsondecode import decode
@@ -21,6 +22,7 @@ from crashfree._protocol.fields import hex_id, identity, instant
 from crashfree._protocol.items import received_item
 from crashfree._protocol.limits import COUNT, Limits
 from crashfree._protocol.timestamps import parse_rfc3339
+from crashfree.server import typed
 from crashfree.server.facts import BucketRow, SessionFact, packed
 
 MICRO: Final = 1_000_000
@@ -205,41 +207,112 @@ def session(payload: Any, received_us: int, window: Window) -> SessionFact | Non
     )
 
 
-def buckets(payload: Any, window: Window) -> tuple[Attributes, list[BucketRow]] | None:
+def sessions(raw: bytes, window: Window) -> tuple[Attributes, list[BucketRow]] | None:
     """Return attributes and buckets of a `sessions` payload; None: look closer.
 
-    For payloads without `true` and `false` in them: what is no number then fails in the
-    arithmetic. Raises ValueError for what the strict reader would refuse, too.
+    Raises ValueError for what the strict reader would refuse, too.
     """
-    oldest, newest = window
-    rows: list[BucketRow] = []
-    known = _starts
+    return aggregates(raw, window) or buckets(decode(raw), raw, window)
+
+
+def aggregates(raw: bytes, window: Window) -> tuple[Attributes, list[BucketRow]] | None:
+    """The same by way of types; None as well where `msgspec` is missing."""
+    found = typed.aggregates(raw)
+    if found is None or any(found.rare):
+        return None
+    texts = found.starts
+    try:
+        starts = [_starts[text] for text in texts]
+    except KeyError:
+        try:
+            starts = [_start({"started": text}) for text in texts]
+        except ValueError:
+            return None
+    if not starts or min(starts) < window[0] or max(starts) > window[1]:
+        return None
+    counts, errored = found.exited, found.errored
+    if any(errored):
+        counts = list(map(_packed, counts, errored))
+    if 0 in counts:
+        return None
+    users = found.users
+    if users.count(None) != len(users):
+        users = [identity({"did": user}, "did") for user in users]
+    return found.attributes, list(zip(starts, users, counts, strict=True))
+
+
+def buckets(payload: Any, raw: bytes, window: Window) -> tuple[Attributes, list[BucketRow]] | None:
+    """The same, from what `raw` spells."""
     try:
         given: list[Any] = payload["aggregates"]
-        if type(given) is not list:
+        if type(given) is not list or not given:
             return None
-        for bucket in given:
-            get = bucket.get
-            started, did = get("started"), get("did")
-            exited, errored, crashed = get("exited", 0), get("errored", 0), get("crashed", 0)
-            abnormal, unhandled = get("abnormal", 0), get("unhandled", 0)
-            # Negative when one of them is, too large when one of them is, 0 when all are.
-            if not 0 < exited | errored | crashed | abnormal | unhandled <= COUNT:
-                return None
-            # A server's aggregates are a hundred buckets of the same few minutes.
-            started_us = known.get(started)
-            if started_us is None:
-                if len(known) >= _MOST_KNOWN:
-                    known.clear()
-                started_us = known[started] = round(instant(bucket, "started") * MICRO)
-            if not oldest <= started_us <= newest:
-                return None
-            if did is not None:
-                did = identity(bucket, "did")
-            counts = exited
-            if errored or crashed or abnormal or unhandled:
-                counts = packed(exited, errored, crashed, abnormal, unhandled)
-            rows.append((started_us, did, counts))
+        rows = _columns(given, window)
+        if rows is None:
+            rows = _rows(given, raw, window)
     except (TypeError, AttributeError, KeyError):
         return None
-    return parse_attributes(payload), rows
+    return None if rows is None else (parse_attributes(payload), rows)
+
+
+def _columns(given: list[Any], window: Window) -> list[BucketRow] | None:
+    """Read buckets of nobody in which there are exited and errored sessions, column by column."""
+    exited: list[int] = [bucket.get("exited", 0) for bucket in given]
+    errored: list[int] = [bucket.get("errored", 0) for bucket in given]
+    # Start, and the counts that are not 0: with any other key there are more of them.
+    if sum(map(len, given)) != 3 * len(given) - exited.count(0) - errored.count(0):
+        return None
+    if set(map(type, exited)) | set(map(type, errored)) != {int}:
+        return None
+    if min(exited) < 0 or min(errored) < 0 or max(exited) > COUNT or max(errored) > COUNT:
+        return None
+    known = _starts
+    try:
+        starts = [known[bucket["started"]] for bucket in given]
+    except KeyError:
+        starts = [_start(bucket) for bucket in given]
+    if min(starts) < window[0] or max(starts) > window[1]:
+        return None
+    counts = list(map(_packed, exited, errored))
+    return None if 0 in counts else list(zip(starts, repeat(None), counts))
+
+
+def _packed(exited: int, errored: int) -> int:
+    return exited + (errored << 64) if errored else exited
+
+
+def _start(bucket: Any) -> int:
+    """Return when a bucket starts. A server's aggregates are full of the same few minutes."""
+    known = _starts.get(bucket["started"])
+    if known is None:
+        known = round(instant(bucket, "started") * MICRO)
+        if len(_starts) >= _MOST_KNOWN:
+            _starts.clear()
+        _starts[bucket["started"]] = known
+    return known
+
+
+def _rows(given: list[Any], raw: bytes, window: Window) -> list[BucketRow] | None:
+    """Read buckets one by one."""
+    if b"true" in raw or b"false" in raw:
+        return None  # what is no number now fails in the arithmetic
+    oldest, newest = window
+    rows: list[BucketRow] = []
+    for bucket in given:
+        get = bucket.get
+        did = get("did")
+        exited, errored, crashed = get("exited", 0), get("errored", 0), get("crashed", 0)
+        abnormal, unhandled = get("abnormal", 0), get("unhandled", 0)
+        # Negative when one of them is, too large when one of them is, 0 when all are.
+        if not 0 < exited | errored | crashed | abnormal | unhandled <= COUNT:
+            return None
+        started_us = _start(bucket)
+        if not oldest <= started_us <= newest:
+            return None
+        if did is not None:
+            did = identity(bucket, "did")
+        counts = exited
+        if errored or crashed or abnormal or unhandled:
+            counts = packed(exited, errored, crashed, abnormal, unhandled)
+        rows.append((started_us, did, counts))
+    return rows

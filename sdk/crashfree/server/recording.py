@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from crashfree.errors import InvalidRelease
 from crashfree.release import Release
+from crashfree.server import pending
 from crashfree.server.facts import (
     AggregatesFact,
     EventFact,
@@ -43,10 +44,9 @@ CountKey = tuple[int, int, int, int]
 """Project, slot, release, environment."""
 
 
-class StoredEvent(NamedTuple):
-    """An event that was just written; `id` is its row."""
+class MetEvent(NamedTuple):
+    """A new event that is about to be written."""
 
-    id: int
     project_id: int
     event_id: str
     timestamp: float
@@ -58,7 +58,8 @@ class StoredEvent(NamedTuple):
 class Hooks(NamedTuple):
     """Who else wants to know, inside the same transaction."""
 
-    event_stored: Callable[[sqlite3.Connection, StoredEvent], None] | None = None
+    issue_of: Callable[[sqlite3.Connection, MetEvent], int | None] | None = None
+    """Counts a new event to its issue, and says which one that is."""
     release_created: Callable[[sqlite3.Connection, int, int, float], None] | None = None
     """Release, project, time: a release has met a project for the first time."""
 
@@ -351,10 +352,30 @@ class Recorder:
         environment = self.environment_id(db, event.environment)
         if release is not None:
             self._environment_seen(batch, release, project, environment, facts.received)
-        cursor = db.execute(
+        if db.execute(
+            "SELECT 1 FROM events WHERE project_id = ? AND event_id = ?", (project, event.event_id)
+        ).fetchone():
+            _tally(batch, project, day, ("refused", "error", "duplicate"), 1)
+            return
+        issue = None
+        if self._hooks.issue_of is not None:
+            # Before it is written: to write the issue into its row later would write all of it
+            # once more.
+            issue = self._hooks.issue_of(
+                db,
+                MetEvent(
+                    project,
+                    event.event_id,
+                    event.timestamp,
+                    release,
+                    environment,
+                    event.payload,
+                ),
+            )
+        db.execute(
             "INSERT INTO events (project_id, event_id, received, timestamp, release_id,"
-            " environment_id, dist, level, platform, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (project_id, event_id) DO NOTHING",
+            " environment_id, dist, level, platform, issue_id, payload)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 project,
                 event.event_id,
@@ -365,26 +386,11 @@ class Recorder:
                 event.dist,
                 event.level,
                 event.platform,
+                issue,
                 event.raw,
             ),
         )
-        if cursor.rowcount < 1:
-            _tally(batch, project, day, ("refused", "error", "duplicate"), 1)
-            return
         _tally(batch, project, day, ("stored", "error", event.level), 1)
-        if self._hooks.event_stored is not None:
-            self._hooks.event_stored(
-                db,
-                StoredEvent(
-                    int(cursor.lastrowid or 0),
-                    project,
-                    event.event_id,
-                    event.timestamp,
-                    release,
-                    environment,
-                    event.payload,
-                ),
-            )
 
     def _environment_seen(
         self, batch: _Batch, release: int, project: int, environment: int, at: float
@@ -443,22 +449,18 @@ class Recorder:
 
     @staticmethod
     def _flush_aggregates(db: sqlite3.Connection, batch: _Batch) -> None:
-        rows: list[tuple[int, ...]] = []
-        for (project, release, environment), (nobodys, users) in batch.aggregates.items():
+        for place, (nobodys, users) in batch.aggregates.items():
+            project, release, environment = place
             hours: dict[int, int] = {}
             for started_us, counts in nobodys.items():
                 hour = started_us // HOUR_US
                 hours[hour] = hours.get(hour, 0) + counts
-                rows.append((project, started_us, release, environment, 0, *unpacked(counts)))
-            for (started_us, user), counts in users.items():
+            for (started_us, _), counts in users.items():
                 hour = started_us // HOUR_US
                 hours[hour] = hours.get(hour, 0) + counts
-                rows.append((project, started_us, release, environment, user, *unpacked(counts)))
             for hour, counts in hours.items():
                 _add(batch.counts, (project, hour, release, environment), unpacked(counts))
-        db.executemany(
-            _adding("aggregates", "started_us", "user_id", ("exited", *COLUMNS[1:])), rows
-        )
+            pending.put(db, place, nobodys, users)
 
     @staticmethod
     def _flush_counts(db: sqlite3.Connection, counts: Mapping[CountKey, Sequence[int]]) -> None:
@@ -468,7 +470,7 @@ class Recorder:
             _add(days, key, sums)
         for table, rows in (("counts_hour", counts), ("counts_day", days)):
             db.executemany(
-                _adding(table, "slot", None, COLUMNS),
+                _adding(table, COLUMNS),
                 [(*key, *sums) for key, sums in rows.items() if any(sums)],
             )
 
@@ -576,8 +578,8 @@ def _tally(batch: _Batch, project: int, day: int, key: TallyKey, n: int) -> None
     batch.tallies[row] = batch.tallies.get(row, 0) + n
 
 
-def _adding(table: str, slot: str, extra: str | None, columns: Sequence[str]) -> str:
-    key = ["project_id", slot, "release_id", "environment_id", *([extra] if extra else ())]
+def _adding(table: str, columns: Sequence[str]) -> str:
+    key = ("project_id", "slot", "release_id", "environment_id")
     names = [*key, *columns]
     marks = ", ".join("?" * len(names))
     sums = ", ".join(f"{column} = {column} + excluded.{column}" for column in columns)

@@ -183,12 +183,12 @@ class Running:
     @property
     def projects(self) -> Mapping[str, Project]:
         """All projects by slug."""
-        with self.store.read() as db:
+        with self.store.read(counts=False) as db:
             return {project.slug: project for project in self.store.projects(db)}
 
     def dsn(self, slug: str) -> str:
         """Return the DSN of a project: that of its oldest active key."""
-        with self.store.read() as db:
+        with self.store.read(counts=False) as db:
             row = db.execute(
                 "SELECT public_key, project_id FROM project_keys JOIN projects"
                 " ON projects.id = project_id WHERE slug = ? AND active"
@@ -256,7 +256,7 @@ def open_store(path: str) -> Store:
     try:
         return Store(
             path,
-            hooks=Hooks(catalog_hooks.event_stored, catalog_hooks.release_created),
+            hooks=Hooks(catalog_hooks.issue_of, catalog_hooks.release_created),
             catalog_migrations=catalog_schema.MIGRATIONS,
         )
     except (sqlite3.Error, ValueError) as error:

@@ -261,10 +261,21 @@ CREATE TABLE forwarding (
 );
 """
 
+_AGGREGATES: Final = """
+CREATE TABLE aggregates_new (
+    id INTEGER PRIMARY KEY,
+    project_id INTEGER NOT NULL,
+    release_id INTEGER NOT NULL,
+    environment_id INTEGER NOT NULL,
+    buckets BLOB NOT NULL
+);
+"""
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _CATALOG + _EVENTS + _SESSIONS,
     _DURATIONS,
     _FORWARDING,
+    _AGGREGATES,
 )
 
 

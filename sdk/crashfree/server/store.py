@@ -22,13 +22,14 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from crashfree._ground import ids, json
-from crashfree.server import durations, schema, users
+from crashfree.server import durations, pending, schema, users
 from crashfree.server.counting import SqliteCounts
 from crashfree.server.engine import Busy, CountReader
 from crashfree.server.facts import Facts
 from crashfree.server.recording import Hooks, Recorder
 
 _READERS: Final = 4
+_MERGES: Final = 3
 _WRITER_CACHE: Final = -32_000  # KiB
 _READER_CACHE: Final = -8_000
 _BUSY_MS: Final = 250
@@ -112,15 +113,22 @@ class Store:
     # Reading.
 
     @contextmanager
-    def read(self) -> Generator[sqlite3.Connection, None, None]:
-        """Give a connection that sees one snapshot, with rows that know their column names."""
+    def read(self, *, counts: bool = True) -> Generator[sqlite3.Connection, None, None]:
+        """Give a connection that sees one snapshot, with rows that know their column names.
+
+        `counts` False: for names and settings alone; `aggregates` may lack what has just come, and
+        nothing is waited for. Raises Busy when another process keeps the database locked.
+        """
         db = self._reader()
         try:
             db.execute("BEGIN")
             try:
+                if counts:
+                    self._complete(db)
                 yield db
             finally:
-                db.execute("ROLLBACK")
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
         finally:
             with self._idle_lock:
                 keep = len(self._idle) < _READERS and not self._closed
@@ -147,6 +155,21 @@ class Store:
         """Return what answers questions about sessions; `db` is a connection of `read`."""
         return SqliteCounts(db)
 
+    def _complete(self, db: sqlite3.Connection) -> None:
+        """Begin the snapshot of `db` anew until it holds no aggregates that are not added up."""
+        for _ in range(_MERGES):
+            if not pending.waiting(db):
+                return
+            db.execute("ROLLBACK")
+            self.merge()
+            db.execute("BEGIN")
+        # Others write all the time: once, nobody may between the merge and the snapshot.
+        db.execute("ROLLBACK")
+        with self._lock:
+            self._merge()
+            db.execute("BEGIN")
+            pending.waiting(db)
+
     def _reader(self) -> sqlite3.Connection:
         with self._idle_lock:
             if self._idle:
@@ -166,6 +189,8 @@ class Store:
             db.row_factory = sqlite3.Row
             _begin(db)
             try:
+                if pending.waiting(db):
+                    pending.merge(db)
                 yield db
                 db.execute("COMMIT")
             except BaseException:
@@ -179,6 +204,21 @@ class Store:
         if dirty:
             for callback in self._catalog_changed:
                 callback()
+
+    def merge(self) -> None:
+        """Add up the aggregates that wait for it. Raises Busy."""
+        with self._lock:
+            self._merge()
+
+    def _merge(self) -> None:
+        db = self._writer
+        _begin(db)
+        try:
+            pending.merge(db)
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
 
     def try_write_lock(self) -> bool:
         """Take the write lock if it is free; `write_facts` gives it back."""
@@ -321,7 +361,7 @@ class Store:
 
     def meta(self, name: str) -> str | None:
         """Return a value that belongs to the whole database."""
-        with self.read() as db:
+        with self.read(counts=False) as db:
             row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -334,7 +374,7 @@ class Store:
 
     def settle_users(self) -> None:
         """Count anew the hours that wait for it, if there are any."""
-        with self.read() as db:
+        with self.read(counts=False) as db:
             waiting = db.execute("SELECT 1 FROM user_stale LIMIT 1").fetchone()
         if waiting is not None:
             with self.write() as db:
@@ -342,7 +382,7 @@ class Store:
 
     def fold_users(self, *, at_least: int, step: int = 2_000) -> int:
         """Fold waiting users into their sets, in short transactions; return how many."""
-        with self.read() as db:
+        with self.read(counts=False) as db:
             waiting = users.recent_rows(db, at_least)
         folded = 0
         while waiting >= at_least:
@@ -355,7 +395,7 @@ class Store:
 
     def seal_durations(self, *, before_day: int) -> int:
         """Pack the durations of the stale days before `before_day`; return how many days."""
-        with self.read() as db:
+        with self.read(counts=False) as db:
             stale = db.execute(
                 "SELECT project_id, slot FROM duration_stale WHERE slot < ?", (before_day,)
             ).fetchall()

@@ -76,6 +76,7 @@ class Upkeep:
     def turn(self) -> None:
         """Do what is due now."""
         self._store.checkpoint()
+        self._store.merge()
         self._store.fold_users(at_least=_FOLD_FROM)
         now = self._clock.time()
         hour = int(now // _HOUR)

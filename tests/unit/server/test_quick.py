@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crashfree._ground.jsondecode import decode
 from crashfree._protocol.envelope import decode_envelope
 from crashfree._protocol.limits import LIMITS
 from crashfree._protocol.timestamps import parse_rfc3339
@@ -145,14 +147,71 @@ def test_buckets_are_read_alike(payload: dict[str, Any]) -> None:
         strict: object = ingest._buckets(payload)
     except ValueError:
         strict = None
-    if any(word in json.dumps(payload) for word in ("true", "false")):
-        return  # these are for the strict reader, see `ingest`
+    raw = json.dumps(payload).encode()
     try:
-        found = quick.buckets(payload, _ALWAYS)
+        found = quick.buckets(payload, raw, _ALWAYS)
     except ValueError:
         assert strict is None
-        return
+    else:
+        assert found is None or found == strict
+    found = quick.aggregates(raw, _ALWAYS)
     assert found is None or found == strict
+
+
+_SPELLINGS = st.sampled_from(
+    [b"5", b"-0", b"5.0", b"5e0", b"05", b"+5", b"true", b"null", b'"5"', b"4294967296", b"1E400"]
+)
+_TEXTS = st.sampled_from(
+    [
+        b'"a"',
+        b'"\\ud800"',
+        b'"\xff"',
+        b'"a\x01"',
+        b'"\\u0000"',
+        b'"\xed\xa0\x80"',
+        b'"\xc3\xa4"',
+        b'""',
+    ]
+)
+
+
+@settings(max_examples=500)
+@given(
+    count=_SPELLINGS,
+    did=_TEXTS,
+    release=_TEXTS,
+    more=st.sampled_from(
+        [b"", b',"exited":1', b',"x":[[[]]]', b',"errored":2', b',"crashed":1', b",", b'}{"a":1']
+    ),
+    end=st.sampled_from([b"", b"\n", b"\x0b", b" x", b"}"]),
+)
+def test_aggregates_are_read_alike_however_they_are_spelled(
+    count: bytes, did: bytes, release: bytes, more: bytes, end: bytes
+) -> None:
+    raw = (
+        b'{"attrs":{"release":%s},"aggregates":[{"started":"2024-05-10T11:00:00Z","did":%s,'
+        b'"exited":%s%s}]}%s' % (release, did, count, more, end)
+    )
+    try:
+        strict: object = ingest._buckets(decode(raw))
+    except ValueError:
+        strict = None
+    found = quick.aggregates(raw, _ALWAYS)
+    assert found is None or found == strict
+
+
+def test_usual_aggregates_are_read_quickly() -> None:
+    """Else the quick reader is worth nothing, and nobody would notice."""
+    raw = (
+        b'{"attrs":{"release":"a","environment":"b"},"aggregates":['
+        b'{"started":"2024-05-10T11:00:00Z","exited":5},'
+        b'{"started":"2024-05-10T11:01:00.000Z","exited":5,"errored":2}]}'
+    )
+    found = quick.buckets(json.loads(raw), raw, _ALWAYS)
+    assert found is not None
+    assert found == ingest._buckets(json.loads(raw))
+    if find_spec("msgspec"):
+        assert quick.aggregates(raw, _ALWAYS) == found
 
 
 @given(st.text(max_size=30) | _TIMES)

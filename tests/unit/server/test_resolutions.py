@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crashfree.server import catalog_hooks, catalog_schema, issues, releases, resolutions
-from crashfree.server.recording import Hooks, StoredEvent
+from crashfree.server.recording import Hooks, MetEvent
 from crashfree.server.store import Store
 
 Version = tuple[int, int]
@@ -49,17 +49,9 @@ class World:
         self.now += 10
         with self.store.write() as db:
             number = next(self._numbers)
-            cursor = db.execute(
-                "INSERT INTO events (project_id, event_id, received, timestamp, environment_id,"
-                " payload) VALUES (?, ?, ?, ?, 1, '{}')",
-                (self.project, str(number), self.now, self.now),
-            )
             release = None if index is None else self.ids[index]
-            row = int(cursor.lastrowid or 0)
-            issues.record_event(
-                db,
-                StoredEvent(row, self.project, str(number), self.now, release, 1, {"message": "x"}),
-            )
+            event = MetEvent(self.project, str(number), self.now, release, 1, {"message": "x"})
+            issues.record_event(db, event)
         if self.resolution is not None and self._regresses(index):
             self.resolution = None
 
@@ -135,7 +127,7 @@ def test_any_history_ends_as_the_rules_say(steps: list[Step]) -> None:
     with TemporaryDirectory() as folder:
         store = Store(
             Path(folder) / "x.db",
-            hooks=Hooks(catalog_hooks.event_stored, catalog_hooks.release_created),
+            hooks=Hooks(catalog_hooks.issue_of, catalog_hooks.release_created),
             catalog_migrations=catalog_schema.MIGRATIONS,
         )
         try:

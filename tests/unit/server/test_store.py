@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from crashfree.server import LocalServer
+from crashfree.server import LocalServer, pending
 from crashfree.server.facts import AggregatesFact, EventFact, Facts, SessionFact
-from crashfree.server.recording import Hooks, StoredEvent
+from crashfree.server.recording import Hooks, MetEvent
 from crashfree.server.schema import MIGRATIONS
 from crashfree.server.store import Store
 from tests.support.serving import envelope, send, session
@@ -70,11 +70,11 @@ def test_a_batch_is_written_together(store: Store) -> None:
 def test_an_entry_that_fails_leaves_no_trace_and_its_neighbours_are_written(
     tmp_path: Path,
 ) -> None:
-    def stored(db: sqlite3.Connection, event: StoredEvent) -> None:
+    def met(db: sqlite3.Connection, event: MetEvent) -> None:
         if event.event_id == "bad":
             raise KeyError("a bug in a hook")
 
-    store = Store(tmp_path / "x.db", hooks=Hooks(event_stored=stored))
+    store = Store(tmp_path / "x.db", hooks=Hooks(issue_of=met))
     batch = [_facts(1, event="good"), _facts(2, event="bad"), _facts(3, event="fine")]
     results = _write(store, *batch)
     assert [type(result) for result in results] == [type(None), KeyError, type(None)]
@@ -299,3 +299,66 @@ def test_the_version_changes_with_every_write_and_with_nothing_else(tmp_path: Pa
         store.close()
         other.close()
     assert isinstance(store.version(), str)
+
+
+def _aggregated(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT coalesce(sum(exited), 0) FROM aggregates").fetchone()[0])
+
+
+def test_aggregates_are_added_up_before_anybody_reads_or_changes_them(store: Store) -> None:
+    """A commit only appends what it adds; see `pending`."""
+    for number in range(3):
+        _write(store, _facts(number))
+        _write(store, _facts(number))
+        with store.read() as db:
+            assert _aggregated(db) == 2 * (number + 1)
+            assert not pending.waiting(db)
+    _write(store, _facts(9))
+    with store.write() as db:
+        assert _aggregated(db) == 7
+
+
+def test_another_store_on_the_file_adds_up_what_the_first_has_written(store: Store) -> None:
+    _write(store, _facts(1), _facts(2))
+    other = Store(store.path)
+    try:
+        with other.read() as db:
+            assert _aggregated(db) == 2
+        _write(store, _facts(3))
+        with other.read() as db:
+            assert _aggregated(db) == 3
+    finally:
+        other.close()
+    with store.read() as db:
+        assert _aggregated(db) == 3
+
+
+def test_readers_beside_a_busy_writer_see_every_aggregate_that_was_answered(store: Store) -> None:
+    stop = threading.Event()
+    written = 0
+
+    def write() -> None:
+        nonlocal written
+        while not stop.is_set():
+            store.record(_facts(1))
+            written += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(30):
+            least = written
+            with store.read() as db:
+                assert _aggregated(db) >= least
+                assert not pending.waiting(db)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_merging_twice_adds_once(store: Store) -> None:
+    _write(store, _facts(1))
+    store.merge()
+    store.merge()
+    with store.read(counts=False) as db:
+        assert _aggregated(db) == 1
