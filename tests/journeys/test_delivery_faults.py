@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.certificates import Authority
 from tests.support.program import environment, run, start
+from tests.support.socks_proxy import SocksProxy
 from tests.support.stub import Answer, Stub, dead_port
 
 PROGRAM = """
@@ -193,6 +194,34 @@ class TestFaults:
         place.run(PROGRAM, stub.dsn, count=3, shutdown_timeout=10)
         place.later(stub)
         assert set(messages(stub)) == set(expected(3))
+
+
+@pytest.mark.parametrize(
+    ("coding", "module"),
+    [("gzip", "gzip"), ("br", "brotli"), ("zstd", "zstandard"), ("none", "io")],
+)
+def test_bodies_arrive_in_each_coding(stub: Stub, place: Place, coding: str, module: str) -> None:
+    pytest.importorskip(module)
+    place.run(PROGRAM, stub.dsn, count=3, compression=coding)
+    assert sorted(messages(stub)) == expected(3)
+    wanted = None if coding == "none" else coding
+    assert {request.headers.get("content-encoding") for request in stub.requests} == {wanted}
+
+
+@pytest.mark.parametrize("given", ["option", "environment"])
+def test_a_socks_proxy_takes_everything_along(stub: Stub, place: Place, given: str) -> None:
+    """To a name that only the proxy knows."""
+    pytest.importorskip("socks")
+    with SocksProxy(stub.port, user="ada:pw") as proxy:
+        url = f"socks5h://ada:pw@127.0.0.1:{proxy.port}"
+        options = {"dsn": "http://key@far.example/42", "spool_dir": str(place.path), "count": 3}
+        if given == "option":
+            done = run(PROGRAM, json.dumps({**options, "http_proxy": url}))
+        else:
+            done = run(PROGRAM, json.dumps(options), env={"HTTP_PROXY": url})
+        assert done.returncode == 0, done.stderr
+        assert {host for host, _ in proxy.asked} == {"far.example"}
+    assert sorted(messages(stub)) == expected(3)
 
 
 class TestExit:

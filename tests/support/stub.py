@@ -13,6 +13,7 @@ Bound to 127.0.0.1, port 0.
 from __future__ import annotations
 
 import gzip
+import importlib
 import socket
 import ssl
 import struct
@@ -249,7 +250,13 @@ def _decompressed(body: bytes, headers: Mapping[str, str]) -> bytes:
         return gzip.decompress(body)
     if encoding == "deflate":
         return zlib.decompress(body)
+    if encoding in _MODULES:
+        plain: bytes = importlib.import_module(_MODULES[encoding]).decompress(body)
+        return plain
     return body
+
+
+_MODULES = {"br": "brotli", "zstd": "zstandard"}
 
 
 def dead_port() -> int:

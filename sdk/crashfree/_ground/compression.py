@@ -59,7 +59,7 @@ def _brotli() -> Compressor | None:
 
 
 def _zstd() -> Compressor | None:
-    module = _module("compression.zstd") or _module("zstandard")
+    module = _module("compression.zstd") or _module("backports.zstd") or _module("zstandard")
     if module is None:
         return None
 

@@ -47,3 +47,18 @@ def test_brotli_where_it_is_installed() -> None:
     assert made is not None
     assert made.encoding == "br"
     assert brotli.decompress(made.compress(BODY)) == BODY
+
+
+@pytest.mark.parametrize("name", ["compression.zstd", "backports.zstd", "zstandard"])
+def test_zstandard_from_each_place_it_may_come_from(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's own from 3.14 on, its backport, and the older package."""
+    module = pytest.importorskip(name)
+    monkeypatch.setattr(compression, "_module", lambda asked: module if asked == name else None)
+    made = compressor("zstd")
+    assert made is not None
+    assert made.encoding == "zstd"
+    packed = made.compress(BODY)
+    assert len(packed) < len(BODY) / 10
+    assert module.decompress(packed) == BODY

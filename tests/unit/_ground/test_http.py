@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,9 +18,13 @@ from crashfree._ground.http import HttpClient, HttpSettings, Reply, resolve_sett
 from crashfree._ground.proxies import Proxies
 from crashfree.errors import ConfigurationError, Unreachable
 from tests.support.certificates import Authority
+from tests.support.socks_proxy import SocksProxy
 from tests.support.stub import Answer, Stub, dead_port
 
 URL = "/api/42/envelope/"
+needs_pysocks = pytest.mark.skipif(
+    importlib.util.find_spec("socks") is None, reason="PySocks is not installed"
+)
 
 
 @pytest.fixture
@@ -412,11 +418,56 @@ class TestProxies:
         assert not failure(HttpClient(settings), stub.url).sent
         assert stub.connections == 0
 
-    def test_socks_without_pysocks_is_blocked_never_direct(self, stub: Stub) -> None:
-        import importlib.util
+    @needs_pysocks
+    def test_a_socks_proxy_is_asked_for_names_it_resolves_itself(self, stub: Stub) -> None:
+        with SocksProxy(stub.port) as proxy:
+            url = f"socks5h://127.0.0.1:{proxy.port}"
+            client = HttpClient(HttpSettings(proxies=Proxies(http=url)))
+            for _ in range(2):
+                assert client.request("POST", "http://far.example/p", body=b"x").status == 200
+            client.close()
+            assert proxy.asked == [("far.example", 80)], "the connection is kept"
+        assert stub.requests[0].headers["host"] == "far.example"
+        assert stub.requests[0].path == "/p"
 
-        if importlib.util.find_spec("socks") is not None:
-            pytest.skip("PySocks is installed")
+    @needs_pysocks
+    def test_a_socks_proxy_wants_a_password(self, stub: Stub) -> None:
+        with SocksProxy(stub.port, user="ada:p@ss") as proxy:
+            for password, works in (("p%40ss", True), ("wrong", False)):
+                url = f"socks5://ada:{password}@127.0.0.1:{proxy.port}"
+                client = HttpClient(HttpSettings(proxies=Proxies(http=url)))
+                if works:
+                    assert client.request("GET", stub.url).status == 200
+                else:
+                    assert not failure(client, stub.url).sent
+                client.close()
+            assert proxy.users == ["ada:p@ss", "ada:wrong"]
+        assert stub.connections == 1
+
+    @needs_pysocks
+    def test_https_goes_through_a_socks_proxy(self, authority: Authority) -> None:
+        with Stub(tls=authority.server_context("localhost")) as target:
+            with SocksProxy(target.port) as proxy:
+                settings = HttpSettings(
+                    ca_certs=authority.bundle,
+                    proxies=Proxies(https=f"socks5h://127.0.0.1:{proxy.port}"),
+                )
+                client = HttpClient(settings)
+                assert client.request("GET", "https://localhost:8443/p").status == 200
+                client.close()
+                assert proxy.asked == [("localhost", 8443)]
+
+    @needs_pysocks
+    def test_a_socks_proxy_that_refuses_means_nothing_was_written(self, stub: Stub) -> None:
+        with SocksProxy(stub.port, refuse=True) as proxy:
+            settings = HttpSettings(proxies=Proxies(http=f"socks5://127.0.0.1:{proxy.port}"))
+            assert not failure(HttpClient(settings), stub.url).sent
+        assert stub.connections == 0
+
+    def test_socks_without_pysocks_is_blocked_never_direct(
+        self, stub: Stub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "socks", None)
         settings = HttpSettings(proxies=Proxies(http="socks5://127.0.0.1:1"))
         error = failure(HttpClient(settings), stub.url)
         assert not error.sent
