@@ -8,12 +8,12 @@ Threads: handlers run on any thread. Source: sessions.md sections 5.3 to 5.5, in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from starlette.responses import Response
 
-from crashfree.server import outcomes, releases, thresholds
+from crashfree.server import outcomes, releases, releases_api, thresholds
 from crashfree.server.endpoint import Call, Problem
 from crashfree.server.pages.asking import address_of, ask
 from crashfree.server.pages.health_table import (
@@ -24,11 +24,12 @@ from crashfree.server.pages.health_table import (
     USERS,
     Health,
 )
-from crashfree.server.pages.layout import chosen
+from crashfree.server.pages.layout import Chosen, chosen
 from crashfree.server.pages.release_plots import STATUS_COLORS
 from crashfree.server.pages.releases_page import SESSIONS_API, release_address
 from crashfree.server.pages.site import render, view
 
+RELEASE_API: Final = "/api/0/organizations/{organization}/releases/{version}/"
 _OUTCOMES_API: Final = "/api/0/organizations/{organization}/stats_v2/"
 MEANINGS: Final = {
     "healthy": "ended well, or goes on, without an error",
@@ -104,12 +105,23 @@ def show(call: Call) -> Response:
         users=int(totals[USERS]),
         crashed_users=crashed_users,
         users_rate=totals[CRASH_FREE_USERS],
+        projects=_projects(call, choice, version),
         drops=_drops(dropped.data),
         drops_address=dropped.address,
         dropped=dropped.data,
         limits=thresholds.load(call.store),
         mark=thresholds.mark,
     )
+
+
+def _projects(call: Call, choice: Chosen, version: str | None) -> Sequence[Mapping[str, Any]]:
+    """Return the projects of a release with what their adoption is made of."""
+    if version is None:
+        return ()
+    query = [*choice.where, ("health", "1")]
+    found = ask(call, releases_api.get_release, RELEASE_API, query=query, version=version)
+    projects: list[Mapping[str, Any]] = found.data["projects"]
+    return projects
 
 
 def _lines(by_status: Mapping[str, Mapping[str, Any]]) -> list[Line]:

@@ -68,8 +68,9 @@ class Chosen(NamedTuple):
     @property
     def query(self) -> Query:
         """Everything chosen that is not the default, for addresses of views."""
-        period = [] if self.period == DEFAULT_PERIOD else self.range
-        return [*self.where, *period]
+        if self.period == DEFAULT_PERIOD:
+            return self.where
+        return [*self.where, *self.range]
 
     @property
     def range_name(self) -> str:
@@ -130,8 +131,10 @@ def chosen(call: Call, *, default: str = DEFAULT_PERIOD) -> Chosen:
 
 
 def _with_seconds(text: str) -> str:
-    """Return what a browser's field for date and time gives as the API takes it."""
-    return f"{text}:00" if "T" in text and text.count(":") == 1 else text
+    """Return a date, or what a browser's field for date and time gives, as an instant."""
+    if text and "T" not in text:
+        return f"{text}T00:00:00"
+    return f"{text}:00" if text.count(":") == 1 else text
 
 
 def kept(call: Call, *names: str) -> Query:

@@ -46,11 +46,13 @@ class Unit(NamedTuple):
 
 PERCENT: Final = Unit("percent", figures.percent, "")
 COUNT: Final = Unit("count", figures.number, ",.0f")
-SECONDS: Final = Unit("seconds", lambda value: figures.duration(_thousand(value)), "~s")
 
 
-def _thousand(value: float | None) -> float | None:
-    return None if value is None else value * 1000
+def _seconds(value: float | None) -> str:
+    return figures.duration(None if value is None else value * 1000)
+
+
+SECONDS: Final = Unit("seconds", _seconds, "~s")
 
 
 class Frame(NamedTuple):

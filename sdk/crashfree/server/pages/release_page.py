@@ -273,7 +273,7 @@ def _authors(
 
 
 def _author(entry: Mapping[str, Any]) -> tuple[str, str]:
-    author = entry.get("author") or {}
+    author: Mapping[str, str | None] = entry["author"] or {}
     return author.get("email") or "", author.get("name") or author.get("email") or "Unknown"
 
 

@@ -60,6 +60,7 @@ class Row(NamedTuple):
     health: Mapping[str, Any]
     address: str
     counts_address: str
+    adoption_address: str
     new_address: str
     stage: tuple[str, str] | None
     spark: Sequence[int]
@@ -135,7 +136,6 @@ def show(call: Call) -> Response:
     return render(
         call,
         "releases.html",
-        status=400 if wrong else 200,
         title="Releases",
         choice=choice,
         json_address=found.address or None,
@@ -178,6 +178,7 @@ def _rows(
                     health,
                     release_address(choice, version, slug),
                     release_address(choice, version, slug, below="/counts"),
+                    release_address(choice, version, slug, below="/counts") + "#adoption",
                     release_address(choice, version, slug, tab="new"),
                     STAGES[stage["stage"]] if stage is not None else None,
                     sparks.get((int(project["id"]), int(release["id"])), ()),

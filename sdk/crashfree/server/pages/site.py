@@ -54,7 +54,8 @@ def _environment() -> Environment:
     given.update(
         NO_DATA=figures.NO_DATA, navigation=NAVIGATION, periods=PERIODS, asset=assets.address
     )
-    made.filters.update(
+    filters: Any = made.filters
+    filters.update(
         percent=figures.percent,
         share=figures.share,
         spark=sparks.spark,

@@ -53,6 +53,28 @@ def test_the_counts_add_up_to_the_rate(
     assert shown == [percent(rate) for rate in rates]
 
 
+def test_adoption_opens_to_the_users_and_sessions_of_the_last_day(shop: Shop) -> None:
+    page = shop.visitor.open("/releases/web@1.1.0/counts?statsPeriod=7d")
+    day = [each for each in shop.told if each.started >= shop.clock.time() - DAY]
+    mine = [each for each in day if each.release == "web@1.1.0"]
+    rows = {
+        row.one("th").text: [cell.text for cell in row.all("td")]
+        for row in page.root.one(id="adoption").one("tbody").all("tr")
+    }
+    users, everyone = len({each.did for each in mine}), len({each.did for each in day})
+    assert rows == {
+        "app": ["0", "0", "—", "0", "0", "—"],
+        "web": [
+            str(users),
+            str(everyone),
+            percent(users / everyone * 100),
+            str(len(mine)),
+            str(len(day)),
+            percent(len(mine) / len(day) * 100),
+        ],
+    }
+
+
 def test_without_data_there_is_no_rate(shop: Shop) -> None:
     page = shop.visitor.open("/counts?start=2020-01-01&end=2020-01-02")
     assert page.root.one(data_rate="sessions").text == "—"
