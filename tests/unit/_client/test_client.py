@@ -10,6 +10,7 @@ from crashfree._capture.scope import Scope
 from crashfree._client.client import Client
 from crashfree._client.options import Options, resolve_options
 from crashfree._delivery.memory import MemoryTransport
+from crashfree._ground import log
 from crashfree._protocol.envelope import Envelope
 from tests.support.clock import FakeClock
 
@@ -141,3 +142,84 @@ def test_a_breadcrumb_whose_filter_raises_is_dropped(
     client.add_breadcrumb({"message": "x"}, scope=scope)
     assert scope.breadcrumbs() == []
     client.close()
+
+
+class TestWhoCapturesInside:
+    """Foreign code that we call is not heard, and counted; what strikes between is."""
+
+    def test_a_callback_that_captures_is_counted_and_nobody_is_told(self, clock: FakeClock) -> None:
+        told: list[object] = []
+
+        def before_send(event: Any, hint: Any) -> Any:
+            assert client.capture_message("from before_send") is None
+            assert client.capture_exception(ValueError()) is None
+            assert client.capture_event({"message": "x"}) is None
+            return event
+
+        client, transport = client_of(
+            clock, before_send=before_send, on_drop=lambda *loss: told.append(loss)
+        )
+        assert client.capture_message("outer") is not None
+        client.close()
+        (event,) = transport.events
+        assert event["message"] == "outer"
+        assert client.stats().dropped == {("ignored", "error"): 3}
+        assert told == []
+
+    def test_a_repr_that_captures_is_not_asked_for_ever(self, clock: FakeClock) -> None:
+        class Captures:
+            def __repr__(self) -> str:
+                client.capture_exception(ValueError(self))
+                return "me"
+
+            __str__ = __repr__
+
+        client, transport = client_of(clock, with_locals=True)
+        value = Captures()
+        scope = Scope()
+        scope.set_extra("value", value)
+        assert client.capture_exception(ValueError(value), scopes=(Scope(), scope)) is not None
+        client.close()
+        (event,) = transport.events
+        assert event["exception"]["values"][0]["value"] == "me"
+        assert client.stats().dropped[("ignored", "error")] >= 2
+
+    def test_a_finalizer_that_strikes_inside_a_capture_is_heard(self, clock: FakeClock) -> None:
+        class Captures:
+            def __del__(self) -> None:
+                client.capture_message("from the finalizer")
+
+        class Clock(FakeClock):
+            """Asked in the middle of every capture."""
+
+            armed = False
+
+            def time(self) -> float:
+                if self.armed:
+                    self.armed = False
+                    Captures()
+                return super().time()
+
+        struck = Clock(clock.time())
+        client, transport = client_of(struck)
+        struck.armed = True
+        assert client.capture_message("outer") is not None
+        client.close()
+        assert [event["message"] for event in transport.events] == ["from the finalizer", "outer"]
+        assert client.stats().dropped == {}
+
+    def test_what_is_logged_while_we_work_is_noise(self, clock: FakeClock) -> None:
+        client, transport = client_of(clock)
+        scope = Scope()
+        before = log.working.set(True)
+        try:
+            hint: Any = {"log_record": object()}
+            assert client.capture_event({"message": "from urllib3"}, hint) is None
+            client.add_breadcrumb({"message": "from urllib3"}, scope=scope)
+            assert client.capture_message("from a finalizer") is not None
+        finally:
+            log.working.reset(before)
+        client.close()
+        assert [event["message"] for event in transport.events] == ["from a finalizer"]
+        assert scope.breadcrumbs() == []
+        assert client.stats().dropped == {}
