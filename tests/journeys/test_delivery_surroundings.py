@@ -488,6 +488,31 @@ class TestGreenThreads:
         assert len(events) == 50
         assert all(event["tags"]["number"] == event["logentry"]["formatted"] for event in events)
 
+    @needs_gevent
+    @pytest.mark.parametrize("thread", [True, False], ids=["threads patched", "threads kept"])
+    def test_threads_of_a_gevent_program_deliver(self, programs: Programs, thread: bool) -> None:
+        """Where everything else is patched threads may be greenlets or real ones."""
+        programs.stub.answer(delay=0.02)
+        programs.run(
+            f"""
+            import warnings
+            warnings.simplefilter("ignore")
+            from gevent import monkey; monkey.patch_all(thread={thread})
+            begin(error_storm_limit=1_000_000)
+            def work(first):
+                for number in range(first, first + 20):
+                    crashfree.capture_message(str(number))
+                    time.sleep(0.001)
+            threads = [threading.Thread(target=work, args=(n * 20,)) for n in range(5)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert crashfree.flush(20)
+            """
+        )
+        assert programs.messages() == Counter(str(number) for number in range(100))
+
     @needs_eventlet
     def test_eventlet_delivers(self, programs: Programs) -> None:
         """Row 21."""

@@ -201,6 +201,7 @@ class HttpClient:
     def _taken(self, target: _Target, max_idle: float) -> _Idle | None:
         """Return a kept connection to this target that is young and still open."""
         now = self._clock.monotonic()
+        me = threading.get_ident()
         others: list[_Idle] = []
         found: _Idle | None = None
         while found is None:
@@ -208,7 +209,10 @@ class HttpClient:
                 idle = self._idle.pop()
             except IndexError:
                 break
-            if now - idle.since > MAX_IDLE or not idle.connection.is_connected:
+            if idle.owner not in (None, me):
+                if now - idle.since <= MAX_IDLE:
+                    others.append(idle)
+            elif now - idle.since > MAX_IDLE or not idle.connection.is_connected:
                 idle.connection.close()
             elif idle.key != target.key or now - idle.since > max_idle:
                 others.append(idle)
@@ -243,7 +247,8 @@ class HttpClient:
             connection.close()
             raise
         if complete and connection.sock is not None:
-            self._keep(_Idle(exchange.target.key, connection, link, self._clock.monotonic()))
+            now = self._clock.monotonic()
+            self._keep(_Idle(exchange.target.key, connection, link, now, link.owner()))
         else:
             connection.close()
         return reply
@@ -302,6 +307,9 @@ class HttpClient:
                 return
 
 
+_GREEN = frozenset(("gevent", "eventlet"))
+
+
 class _Stale(Exception):
     """A kept connection that was dead before it answered anything."""
 
@@ -323,6 +331,8 @@ class _Idle(NamedTuple):
     connection: Any
     link: _BoundedSocket
     since: float
+    owner: int | None
+    """The one thread that may use it; None: any."""
 
 
 class _Exchange:
@@ -401,6 +411,18 @@ class _BoundedSocket:
 
     def settimeout(self, value: float | None) -> None:
         """Ignored: the deadline decides."""
+
+    def owner(self) -> int | None:
+        """Return the only thread that may use it from now on, this one; None: any may.
+
+        A green socket waits on the event loop of its thread. Where gevent or eventlet has replaced
+        sockets, and left threads what they are, no other thread can wait on it.
+        """
+        library = type(self._sock).__module__.partition(".")[0]
+        if library not in _GREEN:
+            return None
+        replaced = threading.get_ident.__module__.partition(".")[0] == library
+        return None if replaced else threading.get_ident()
 
     def fileno(self) -> int:
         descriptor: int = self._sock.fileno()

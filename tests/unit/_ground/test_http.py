@@ -14,7 +14,13 @@ from pathlib import Path
 import pytest
 
 from crashfree._ground.clock import SYSTEM_CLOCK
-from crashfree._ground.http import HttpClient, HttpSettings, Reply, resolve_settings
+from crashfree._ground.http import (
+    HttpClient,
+    HttpSettings,
+    Reply,
+    _BoundedSocket,  # pyright: ignore[reportPrivateUsage]
+    resolve_settings,
+)
 from crashfree._ground.proxies import Proxies
 from crashfree.errors import ConfigurationError, Unreachable
 from tests.support.certificates import Authority
@@ -544,3 +550,40 @@ def pipe(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
     except OSError:
         pass
+
+
+class TestGreenSockets:
+    """gevent and eventlet may replace sockets and leave threads what they are."""
+
+    @staticmethod
+    def link(module: str) -> _BoundedSocket:
+        return _BoundedSocket(type("socket", (), {"__module__": module})(), SYSTEM_CLOCK)
+
+    def test_an_ordinary_socket_is_anybodys(self) -> None:
+        assert self.link("socket").owner() is None
+
+    @pytest.mark.parametrize("module", ["gevent._socket3", "gevent.ssl", "eventlet.greenio.base"])
+    def test_a_green_one_belongs_to_the_thread_on_whose_loop_it_waits(self, module: str) -> None:
+        assert self.link(module).owner() == threading.get_ident()
+
+    def test_greenlets_in_the_place_of_threads_share_one_loop(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def get_ident() -> int:
+            return 7
+
+        get_ident.__module__ = "gevent.thread"
+        monkeypatch.setattr(threading, "get_ident", get_ident)
+        assert self.link("gevent._socket3").owner() is None
+
+    def test_a_connection_of_another_thread_is_left_to_it(
+        self, client: HttpClient, stub: Stub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_BoundedSocket, "owner", lambda link: threading.get_ident())
+        post(client, stub)
+        elsewhere = threading.Thread(target=post, args=(client, stub))
+        elsewhere.start()
+        elsewhere.join()
+        assert stub.connections == 2
+        post(client, stub)
+        assert stub.connections == 2
