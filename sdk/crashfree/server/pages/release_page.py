@@ -26,17 +26,23 @@ from crashfree.server.endpoint import Call, Handler, Problem
 from crashfree.server.health import percent
 from crashfree.server.issues_api import list_issues
 from crashfree.server.pages import drawing, plots
-from crashfree.server.pages.asking import Answer, Query, ask
+from crashfree.server.pages.asking import Answer, Query, address_of, ask
 from crashfree.server.pages.health_table import (
     CRASH_FREE_SESSIONS,
     CRASH_FREE_USERS,
     RATES,
     Health,
+    step_of,
 )
-from crashfree.server.pages.layout import Chosen, address, chosen
+from crashfree.server.pages.layout import MICRO, Chosen, address, chosen
 from crashfree.server.pages.plots import Marker, Plot
-from crashfree.server.pages.release_plots import markers_of, release_plots
-from crashfree.server.pages.releases_page import STAGES, health_range, release_address
+from crashfree.server.pages.release_plots import FIELDS, markers_of, release_plots
+from crashfree.server.pages.releases_page import (
+    SESSIONS_API,
+    STAGES,
+    health_range,
+    release_address,
+)
 from crashfree.server.pages.site import render, view
 
 API: Final = "/api/0/organizations/{organization}/releases/{version}/"
@@ -44,7 +50,7 @@ ISSUES: Final = "/api/0/projects/{organization}/{project}/issues/"
 RESOLVED: Final = "/api/0/projects/{organization}/{project}/releases/{version}/resolved/"
 TABS: Final = ("all", "new", "unhandled", "regressed", "resolved")
 _MOST_PAGES: Final = 10
-_SHOWN_FILES: Final = 200
+_SHOWN_COMMITS: Final = 100
 
 
 class _Seen(NamedTuple):
@@ -160,8 +166,9 @@ def show(call: Call) -> Response:
         tabs=tabs,
         tab=tab,
         commits=commits,
-        files=files.data[:_SHOWN_FILES],
-        file_count=len(files.data),
+        most_commits=_SHOWN_COMMITS,
+        file_count=len({file["filename"] for file in files.data}),
+        figures_address=_figures_address(call, choice, version),
         changed=_changed(files.data),
         authors=_authors(commits.data, files.data),
         artifacts=artifacts,
@@ -237,6 +244,19 @@ def _differences(
 
 def _minus(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else percent(one - other)
+
+
+def _figures_address(call: Call, choice: Chosen, version: str) -> str:
+    """Return where the API tells the figures of the plots."""
+    step = step_of(choice.span) // MICRO
+    query = [
+        *choice.where,
+        *choice.range,
+        *(("field", field) for field in FIELDS),
+        ("interval", f"{step}s"),
+        ("query", f'release:"{version}"'),
+    ]
+    return address_of(call, SESSIONS_API, query)
 
 
 def _changed(files: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

@@ -45,8 +45,7 @@ from crashfree.server.pages.plots import (
 
 _P50: Final = "p50(session.duration)"
 _P95: Final = "p95(session.duration)"
-_CRASH_RATE_USERS: Final = "crash_rate(user)"
-_FIELDS: Final = (SESSIONS, USERS, CRASH_FREE_SESSIONS, CRASH_FREE_USERS, _P50, _P95)
+FIELDS: Final = (SESSIONS, USERS, CRASH_FREE_SESSIONS, CRASH_FREE_USERS, _P50, _P95)
 _ALL_FIELDS: Final = (SESSIONS, USERS, CRASH_FREE_SESSIONS, CRASH_FREE_USERS)
 STATUS_COLORS: Final = (
     ("healthy", "Healthy", GREEN),
@@ -62,7 +61,7 @@ Values = Sequence["float | None"]
 def release_plots(health: Health, release_id: int, first_times: Sequence[float]) -> list[Plot]:
     """Return the plots; `first_times` are when the release's new issues were seen first."""
     frame = Frame(health.intervals.bounds)
-    mine = health.series(release_id, _FIELDS)
+    mine = health.series(release_id, FIELDS)
     everyone = health.series(None, _ALL_FIELDS)
     by_status = health.series_by_status(release_id)
 

@@ -104,6 +104,17 @@ def test_every_plot_has_its_figures_beside_it_and_they_are_the_api_s(shop: Shop)
     assert [int(row["This release"]) for row in users] == series["count_unique(user)"]
 
 
+def test_the_figures_of_the_plots_are_a_step_away_as_json(shop: Shop) -> None:
+    page = opened(shop, statsPeriod="7d", project="web")
+    (link,) = [each for each in page.root.all("a") if "figures of these plots" in each.text]
+    (group,) = shop.visitor.ask(link["href"]).json["groups"]
+    rates = [row["This release"] for row in table(page, "Crash-free users")]
+    assert rates == [
+        percent(None if rate is None else rate * 100)
+        for rate in group["series"]["crash_free_rate(user)"]
+    ]
+
+
 def _starts(shop: Shop, intervals: list[str]) -> list[str]:
     """When the intervals begin; the first is cut where the range begins."""
     return [rfc3339(shop.clock.time() - 7 * DAY), *intervals[1:]]
@@ -175,6 +186,7 @@ def test_commits_authors_and_files(shop: Shop) -> None:
         for row in authors.one("tbody").all("tr")
     ]
     assert rows == [["Ana", "2", "2"], ["Jo", "1", "2"]]
+    assert page.root.one(id="commits-title").text == "Commits 3 3 files changed"
     files = [each.text for each in page.root.one(class_="commit-list").all("ul")[2].all("li")]
     assert files == ["D old.py", "M shop/cart.py"]
 
