@@ -21,7 +21,7 @@ from crashfree.server import LocalServer
 from tests.support.browser import Visit, faults, overflowing
 from tests.support.catalog import Catalog, catalog
 from tests.support.program import environment
-from tests.support.serving import envelope, send, session, totals
+from tests.support.serving import envelope, request, send, session, totals
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -324,8 +324,27 @@ def _hostile_release(shop: Catalog, text: str, number: int) -> str | None:
         "url": 'https://example.org/"><script>window.ran=13</script>',
     }
     shop.answer("POST", shop.of(version, "deploys/"), deploy)
+    _upload(shop, shop.of(version, "files/"), text)
     shop.answer("POST", shop.o("projects/"), {"name": text[:50], "slug": f"hostile-{number}"})
     return version
+
+
+def _upload(shop: Catalog, path: str, name: str) -> None:
+    """Upload an artifact of that name."""
+    parts = (
+        ('name="name"', name.encode("utf-8", "replace")),
+        ('name="file"; filename="x.js"', b"x()"),
+    )
+    body = b"".join(
+        f"--XX\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + data + b"\r\n"
+        for head, data in parts
+    )
+    headers = [
+        ("Authorization", f"Bearer {shop.server.token}"),
+        ("Content-Type", "multipart/form-data; boundary=XX"),
+    ]
+    sent = request(shop.server.url, "POST", path, headers=headers, body=body + b"--XX--\r\n")
+    assert sent.status in (201, 400), sent.body
 
 
 def _probe(visit: Visit, url: str) -> list[str]:
@@ -385,6 +404,8 @@ def test_nothing_that_a_client_says_comes_alive(browser: Any, shop: Catalog, wid
         )
         shop.answer("PUT", shop.p("ownership/"), {"raw": f"path:* {text[:80]}\n"})
     assert len(versions) > 6
+    artifacts = [shop.get(shop.of(version, "files/")) for version in versions]
+    assert sum(map(len, artifacts)) > 6
     issues = [entry["id"] for entry in shop.issues()]
     assert len(issues) > 10
     options = {"viewport": {"width": width, "height": 800}, "bypass_csp": True}

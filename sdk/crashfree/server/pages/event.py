@@ -9,7 +9,7 @@ Pure; any thread. Source: wire.md (event payload), releases.md section 6.3.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, Final, NamedTuple
 
 from crashfree._ground import json
@@ -33,6 +33,7 @@ _MOST_ENTRIES: Final = 100
 _MOST_LINES: Final = 20
 _LONGEST_LINE: Final = 400
 _LONGEST_TEXT: Final = 4_000
+_LONGEST_NAME: Final = 400
 _LEVELS: Final = ("fatal", "error", "warning", "info", "debug")
 
 Pairs = tuple[tuple[str, str], ...]
@@ -142,15 +143,15 @@ def view(payload: Mapping[str, Any]) -> View:
         stack=_runs(frames[-_MOST_FRAMES:]),
         crumbs=tuple(_crumb(crumb) for crumb in crumbs[-_MOST_CRUMBS:]),
         crumbs_left_out=max(0, len(crumbs) - _MOST_CRUMBS),
-        tags=_texts(event_tags(payload)),
-        user=_texts(pairs(payload.get("user"))),
+        tags=_names(event_tags(payload)),
+        user=_names(pairs(payload.get("user"))),
         request=_request(as_mapping(payload.get("request"))),
         contexts=tuple(_contexts(as_mapping(payload.get("contexts")))),
         extra=_texts(pairs(payload.get("extra"))),
-        modules=tuple(sorted(_texts(pairs(payload.get("modules")), most=500))),
-        sdk=" ".join(part for part in (_text(sdk.get("name")), _text(sdk.get("version"))) if part),
-        transaction=_text(payload.get("transaction")),
-        server=_text(payload.get("server_name")),
+        modules=tuple(sorted(_names(pairs(payload.get("modules")), most=500))),
+        sdk=" ".join(part for part in (_name(sdk.get("name")), _name(sdk.get("version"))) if part),
+        transaction=_name(payload.get("transaction")),
+        server=_name(payload.get("server_name")),
     )
 
 
@@ -177,10 +178,10 @@ def _raised(error: Mapping[str, Any]) -> Raised:
     handled = mechanism.get("handled")
     frames = frames_of(error.get("stacktrace"))
     return Raised(
-        type=_text(error.get("type")) or "Error",
+        type=_name(error.get("type")) or "Error",
         value=_text(error.get("value")),
-        module=_text(error.get("module")),
-        mechanism=_text(mechanism.get("type")),
+        module=_name(error.get("module")),
+        mechanism=_name(mechanism.get("type")),
         handled=handled if isinstance(handled, bool) else None,
         runs=_runs(frames[-_MOST_FRAMES:]),
         left_out=max(0, len(frames) - _MOST_FRAMES),
@@ -200,8 +201,8 @@ def _frame(frame: Mapping[str, Any], *, marked: bool) -> Frame:
     line = frame.get("lineno")
     number = line if isinstance(line, int) and not isinstance(line, bool) else None
     return Frame(
-        function=_text(frame.get("function")) or "?",
-        place=_cut(
+        function=_name(frame.get("function")) or "?",
+        place=_name(
             as_text(frame.get("filename"))
             or as_text(frame.get("module"))
             or as_text(frame.get("abs_path"))
@@ -236,8 +237,8 @@ def _crumb(crumb: Mapping[str, Any]) -> Crumb:
     level = as_text(crumb.get("level"))
     return Crumb(
         time=_instant(crumb.get("timestamp")),
-        type=_text(crumb.get("type")),
-        category=_text(crumb.get("category")),
+        type=_name(crumb.get("type")),
+        category=_name(crumb.get("category")),
         level=level if level in _LEVELS else "info",
         message=_text(crumb.get("message")),
         data=_texts(pairs(crumb.get("data"))),
@@ -259,7 +260,7 @@ def _request(request: Mapping[str, Any]) -> Asked | None:
     query = request.get("query_string")
     data = request.get("data")
     return Asked(
-        method=_text(request.get("method")),
+        method=_name(request.get("method")),
         url=_text(request.get("url")),
         query=_texts(pairs(query)) if not isinstance(query, str) else _query(query),
         headers=_texts(pairs(request.get("headers"))),
@@ -285,16 +286,20 @@ def _contexts(contexts: Mapping[str, Any]) -> Iterator[Table]:
     for name, value in sorted(contexts.items())[:_MOST_ENTRIES]:
         rows = _texts(entry for entry in pairs(value) if entry[0] != "type")
         if rows:
-            yield Table(_cut(name), rows)
+            yield Table(_name(name), rows)
 
 
-def _texts(entries: Iterable[tuple[str, object]], *, most: int = _MOST_ENTRIES) -> Pairs:
-    found: list[tuple[str, str]] = []
-    for name, value in entries:
-        if len(found) == most:
-            break
-        found.append((_cut(name), _text(value)))
-    return tuple(found)
+def _texts(entries: Iterable[tuple[str, object]]) -> Pairs:
+    return tuple((_name(name), _text(value)) for name, value in islice(entries, _MOST_ENTRIES))
+
+
+def _names(entries: Iterable[tuple[str, object]], *, most: int = _MOST_ENTRIES) -> Pairs:
+    return tuple((_name(name), _name(value)) for name, value in islice(entries, most))
+
+
+def _name(value: object) -> str:
+    """Return a text that should be short."""
+    return _cut(_text(value), _LONGEST_NAME)
 
 
 def _text(value: object) -> str:
@@ -309,5 +314,5 @@ def _text(value: object) -> str:
         return "?"
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
+def _cut(text: str, longest: int = _LONGEST_TEXT) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

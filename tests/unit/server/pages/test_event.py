@@ -114,7 +114,8 @@ def test_an_event_cannot_fill_a_browser() -> None:
     assert len(shown.tags) == 100
     assert len(shown.errors) == 20
     assert sum(len(run.frames) for run in shown.errors[0].runs) == 250
-    assert max(len(value) for _, value in shown.tags) == 4_000
+    assert max(len(value) for _, value in shown.tags) == 400
+    assert max(len(crumb.message) for crumb in shown.crumbs) == 4_000
 
 
 json_values = st.recursive(
