@@ -124,37 +124,56 @@ def opened(begun: Unit, scope: Message, send: Send, started: Started | None) -> 
         send = _remembering(scope, send)
     if scope["type"] != "http":
         return send
-    awaited: str | None = _BODY
+    answer = _Answer()
+    answer.unit = begun
+    answer.scope = scope
+    answer.send = send
+    answer.started = started
+    answer.last = _BODY
+    return answer.pass_on
+
+
+class _Answer:
+    """The answer to a request, on its way to the server. An object costs less than a closure."""
+
+    __slots__ = ("last", "scope", "send", "started", "unit")
+    unit: Unit
+    scope: Message
+    send: Send
+    started: Started | None
+    last: str | None
+    """With what kind of message it will be over; None: when the application returns."""
 
     # Not a coroutine: the server's own is handed on, which saves one for every message.
-    def noting(message: Message) -> Awaitable[None]:
-        nonlocal awaited
+    def pass_on(self, message: Message) -> Awaitable[None]:
         kind = message["type"]
-        if kind == awaited:
+        if kind == self.last:
             if not message.get("more_body") and not message.get("more_trailers"):
-                begun.end()
+                self.unit.end()
         elif kind == "http.response.start":
-            awaited = _started(begun, scope, message, started)
-        elif kind == "http.response.pathsend" and awaited is _BODY:
+            if (
+                message["status"] >= 500
+                or "trailers" in message
+                or self.started is not None
+                or self.unit.client.crashed_statuses
+            ):
+                self._judge(message)
+        elif kind == "http.response.pathsend" and self.last is _BODY:
             # The server reads the file by itself; nothing of the program runs any more.
-            begun.end()
-        return send(message)
+            self.unit.end()
+        return self.send(message)
 
-    return noting
-
-
-def _started(begun: Unit, scope: Message, message: Message, started: Started | None) -> str | None:
-    """Look at the head of an answer; return with what kind of message it will be over."""
-    status = message["status"]
-    if status >= 500:
-        turned(begun)
-    if begun.client.crashed_statuses:
-        begun.answered(status)
-    if started is not None:
-        started(begun, scope)
-    if status >= 500:
-        return None
-    return _TRAILERS if message.get("trailers") else _BODY
+    def _judge(self, message: Message) -> None:
+        status = message["status"]
+        if status >= 500:
+            self.last = None
+            turned(self.unit)
+        elif message.get("trailers"):
+            self.last = _TRAILERS
+        if self.unit.client.crashed_statuses:
+            self.unit.answered(status)
+        if self.started is not None:
+            self.started(self.unit, self.scope)
 
 
 def failed(begun: Unit, scope: Message, error: BaseException) -> None:

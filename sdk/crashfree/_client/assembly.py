@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from crashfree._capture.settings import CaptureSettings
+from crashfree._client import guard
 from crashfree._client.options import Options
 from crashfree._client.report import Reporter
 from crashfree._client.runnotes import JOURNAL, LEDGER, RunNotes
@@ -339,6 +340,7 @@ def _unit_sessions(
         open_ledger=open_ledger,
         users=options.session_users,
         unhandled_status=options.unhandled_status,
+        guarded=guard.boundary(None),
     )
     return RequestSessions(aggregator, clock), aggregator
 

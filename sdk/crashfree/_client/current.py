@@ -15,7 +15,7 @@ from crashfree._capture.scope import Rules, Scope, set_rules
 from crashfree._client.client import Client, Running
 from crashfree._client.options import Options
 from crashfree._delivery.transport import NullTransport
-from crashfree._ground.typed import NamedTuple, Protocol, TypeAlias
+from crashfree._ground.typed import Final, NamedTuple, Protocol, TypeAlias
 
 
 class RunningUnit(Running, Protocol):
@@ -37,7 +37,7 @@ hides the unit's), and its innermost scope. Immutable: a context that was copied
 """
 
 Entry: TypeAlias = "Token[Place | None]"
-"""What `leave` needs to know of `enter`."""
+"""What a unit needs to know to leave where it entered."""
 
 Block: TypeAlias = "tuple[Place, Place | None]"
 """What the end of a block needs to know: where it was, and where its outside is."""
@@ -48,8 +48,10 @@ INERT.closed = True
 
 _client: Client = INERT
 _global_scope = Scope()
-_process_scope = Scope()
-_place: ContextVar[Place | None] = ContextVar("crashfree_place", default=None)
+of_process = Scope()
+"""The isolation scope of the process."""
+PLACE: Final[ContextVar[Place | None]] = ContextVar("crashfree_place", default=None)
+"""Set by units (`_client.unit`), which enter and leave for every request, and in this module."""
 _NOWHERE: Place = (None, None, None)
 
 
@@ -76,39 +78,39 @@ def global_scope() -> Scope:
 
 def process_scope() -> Scope:
     """Return the isolation scope that a unit or a block begun here starts from."""
-    place = _place.get()
-    return _process_scope if place is None or place[1] is None else place[1]
+    place = PLACE.get()
+    return of_process if place is None or place[1] is None else place[1]
 
 
 def innermost() -> Scope | None:
     """Return the innermost scope of this context, without making one."""
-    place = _place.get()
+    place = PLACE.get()
     return None if place is None else place[2]
 
 
 def isolation_scope() -> Scope:
     """Return the scope of the innermost block or unit of this context, else of the process."""
-    return _isolation_at(_place.get() or _NOWHERE)
+    return _isolation_at(PLACE.get() or _NOWHERE)
 
 
 def current_scope() -> Scope:
     """Return the innermost scope of this context, made at first need."""
-    unit, isolation, scope = _place.get() or _NOWHERE
+    unit, isolation, scope = PLACE.get() or _NOWHERE
     if scope is None:
         scope = Scope()
-        _place.set((unit, isolation, scope))
+        PLACE.set((unit, isolation, scope))
     return scope
 
 
 def unit() -> RunningUnit | None:
     """Return the unit whose work this context does; None outside of any."""
-    place = _place.get()
+    place = PLACE.get()
     return None if place is None else place[0]
 
 
 def scopes() -> tuple[Scope, ...]:
     """Return what applies to an event captured here, least specific first."""
-    place = _place.get() or _NOWHERE
+    place = PLACE.get() or _NOWHERE
     isolation = _isolation_at(place)
     innermost = place[2]
     if innermost is None:
@@ -120,41 +122,12 @@ def _isolation_at(place: Place) -> Scope:
     unit, isolation, _ = place
     if isolation is not None:
         return isolation
-    return _process_scope if unit is None else unit.scope
-
-
-def place() -> Place | None:
-    """Return where this context is; None: it never was anywhere."""
-    return _place.get()
-
-
-def enter(unit: RunningUnit, scope: Scope | None) -> Entry:
-    """Let this context work for `unit`, with `scope` as its innermost one.
-
-    An isolation_scope() block around the whole unit does not hide the unit's own scope.
-    """
-    # One variable and nothing read: this and `leave` run for every request.
-    return _place.set((unit, None, scope))
-
-
-def leave(entry: Entry, scope: Scope | None) -> Scope | None:
-    """Let this context work for whom it worked before; returns the innermost scope it had.
-
-    `scope`: the one that it was entered with.
-    """
-    here = _place.get()
-    try:
-        _place.reset(entry)
-    except ValueError:
-        # A coroutine that was thrown away is closed by the collector, in whatever context it
-        # finds; there is nothing to leave there.
-        return scope
-    return scope if here is None else here[2]
+    return of_process if unit is None else unit.scope
 
 
 def enter_isolation(scope: Scope | None) -> Block:
     """Let `scope` be the isolation scope of this context; None: the unit's or the process's."""
-    outside = _place.get()
+    outside = PLACE.get()
     unit, _, innermost = outside or _NOWHERE
     return _entered((unit, scope, innermost)), outside
 
@@ -162,17 +135,17 @@ def enter_isolation(scope: Scope | None) -> Block:
 def leave_isolation(block: Block) -> None:
     """Give this context its former isolation scope."""
     place, outside = block
-    here = _place.get()
+    here = PLACE.get()
     if here is place:
-        _place.set(outside)
+        PLACE.set(outside)
     elif here is not None:
         # Something else was entered inside and is not left yet, or a unit was left: it stays so.
-        _place.set((here[0], None if outside is None else outside[1], here[2]))
+        PLACE.set((here[0], None if outside is None else outside[1], here[2]))
 
 
 def enter_current(scope: Scope | None) -> Block:
     """Let `scope` be the innermost scope of this context."""
-    outside = _place.get()
+    outside = PLACE.get()
     unit, isolation, _ = outside or _NOWHERE
     return _entered((unit, isolation, scope)), outside
 
@@ -180,15 +153,15 @@ def enter_current(scope: Scope | None) -> Block:
 def leave_current(block: Block) -> None:
     """Give this context its former innermost scope."""
     place, outside = block
-    here = _place.get()
+    here = PLACE.get()
     if here is place:
-        _place.set(outside)
+        PLACE.set(outside)
     elif here is not None:
-        _place.set((here[0], here[1], None if outside is None else outside[2]))
+        PLACE.set((here[0], here[1], None if outside is None else outside[2]))
 
 
 def _entered(place: Place) -> Place:
-    _place.set(place)
+    PLACE.set(place)
     return place
 
 
@@ -204,9 +177,9 @@ def put_scopes(scopes: Scopes | None) -> Scopes:
 
     For `crashfree.testing`, whose block must neither see the program's scopes nor leave its own.
     """
-    global _global_scope, _process_scope
-    before = Scopes((_global_scope, _process_scope), _place.get())
+    global _global_scope, of_process
+    before = Scopes((_global_scope, of_process), PLACE.get())
     put = scopes or Scopes((Scope(), Scope()), None)
-    _global_scope, _process_scope = put.of_process
-    _place.set(put.here)
+    _global_scope, of_process = put.of_process
+    PLACE.set(put.here)
     return before

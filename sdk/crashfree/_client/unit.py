@@ -17,6 +17,7 @@ from types import TracebackType
 from crashfree._capture.scope import Scope
 from crashfree._client import current, guard
 from crashfree._client.client import Client
+from crashfree._client.current import PLACE
 from crashfree._ground.typed import TypeAlias
 from crashfree._sessions.unitsession import NO_SESSION, UnitSession
 from crashfree.types import Mechanism, Request, User
@@ -66,7 +67,9 @@ class Unit:
         unit._client = client
         unit.session = session
         unit.mechanism = mechanism
-        unit._parent = current.process_scope()
+        place = PLACE.get()
+        block = None if place is None else place[1]
+        unit._parent = current.of_process if block is None else block
         unit._scope = unit._current = unit._entered = None
         unit._request = request
         unit._given = given
@@ -135,13 +138,21 @@ class Unit:
     def end(self) -> None:
         """End the unit and count its session. Idempotent."""
         scope = self._scope
-        _end(self.session, (self._parent if scope is None else scope).user)
+        user = (self._parent if scope is None else scope).user
+        if user is None:
+            self.session.end()
+        else:
+            _end(self.session, user)
 
     def enter(self) -> None:
-        """Work for this unit from here on, in this context."""
+        """Work for this unit from here on, in this context.
+
+        An isolation_scope() block around the whole unit does not hide the unit's own scope.
+        """
         if self._entered is not None:
             self._outer = (*self._outer, self._entered)
-        self._entered = current.enter(self, self._current)
+        # One variable and nothing read: this and `leave` run for every request.
+        self._entered = PLACE.set((self, None, self._current))
 
     def leave(self) -> None:
         """Stop working for this unit in this context."""
@@ -153,7 +164,15 @@ class Unit:
             self._outer = tuple(outer)
         else:
             self._entered = None
-        self._current = current.leave(entered, self._current)
+        place = PLACE.get()
+        try:
+            PLACE.reset(entered)
+        except ValueError:
+            # A coroutine that was thrown away is closed by the collector, in whatever context it
+            # finds; there is nothing to leave there.
+            return
+        # The innermost scope stays the unit's, for its next segment.
+        self._current = None if place is None else place[2]
 
     def __enter__(self) -> Unit:
         self.enter()
@@ -297,19 +316,14 @@ def serve_unit(
     """
     if client is None:
         client = current.client()
-    place = current.place()
+    place = PLACE.get()
     if place is not None:
         running = place[0]
         if isinstance(running, Unit) and running.client is client:
             return None
     begin = client.begin_session
-    begun = Unit.begun(
-        client,
-        _session(client, session=session) if begin is None or not session else begin(),
-        mechanism,
-        request,
-        given,
-    )
+    counted = _session(client, session=session) if begin is None or not session else begin()
+    begun = Unit.begun(client, counted, mechanism, request, given)
     begun.enter()
     return begun
 
@@ -342,7 +356,8 @@ def _request_from(source: RequestSource, given: tuple[object, ...]) -> Request |
 
 
 @guard.boundary(None)
-def _end(session: UnitSession, user: Mapping[str, object] | None, /) -> None:
+def _end(session: UnitSession, user: Mapping[str, object]) -> None:
+    # A user is what the program made of it. Without one there is nothing to go wrong in.
     session.end(user)
 
 

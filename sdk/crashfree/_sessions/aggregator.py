@@ -13,12 +13,14 @@ import sys
 import threading
 from collections.abc import Callable
 
-from crashfree._ground.typed import Literal, NamedTuple
+from crashfree._ground.typed import Literal, NamedTuple, TypeAlias
 from crashfree._protocol.aggregates import OUTCOMES, to_payloads
 from crashfree._sessions.counts import BEGUN, ENDED, MARKED, record
 from crashfree._sessions.ledger import Ledger
 from crashfree._sessions.unitsession import AggregatorStatistics
 from crashfree.types import SessionAggregates, SessionAttributes
+
+Guard: TypeAlias = "Callable[[Callable[[bytes], None]], Callable[[bytes], None]]"
 
 MINUTE = 60.0
 _NEVER = float("inf")
@@ -35,6 +37,7 @@ class Minute:
         "end",
         "errored",
         "exited",
+        "full",
         "ledger",
         "marked",
         "start",
@@ -42,6 +45,8 @@ class Minute:
         "users",
     )
     ledger: Ledger
+    full: Callable[[bytes], None]
+    """`Ledger.full`, of which no error comes back."""
     start: float
     end: float
     users: bool
@@ -53,9 +58,12 @@ class Minute:
     abnormal: bytes
     unhandled: bytes
 
-    def __init__(self, ledger: Ledger, start: float, *, users: bool) -> None:
+    def __init__(
+        self, ledger: Ledger, start: float, *, users: bool, full: Callable[[bytes], None]
+    ) -> None:
         self.ledger = ledger
         self.users = users
+        self.full = full
         self.start = start
         self.end = start + MINUTE
         number = int(start) // 60
@@ -87,6 +95,7 @@ class SessionAggregator:
 
     __slots__ = (
         "_attributes",
+        "_guarded",
         "_ledger",
         "_open_ledger",
         "_opener",
@@ -99,6 +108,7 @@ class SessionAggregator:
     minute: Minute
     """The minute that is going on; `turn` makes the next one."""
     _ledger: Ledger
+    _guarded: Guard
     _attributes: SessionAttributes
     _open_ledger: Callable[[], Ledger | None] | None
     _unhandled_status: Literal["unhandled", "crashed"]
@@ -116,8 +126,11 @@ class SessionAggregator:
         open_ledger: Callable[[], Ledger | None] | None = None,
         users: bool = True,
         unhandled_status: Literal["unhandled", "crashed"] = "unhandled",
+        guarded: Guard = lambda function: function,
     ) -> None:
+        """`guarded` makes a function of one from which no error comes back to the program."""
         self._attributes = attributes
+        self._guarded = guarded
         self._open_ledger = open_ledger
         self._unhandled_status = unhandled_status
         self._users = users
@@ -129,7 +142,7 @@ class SessionAggregator:
         self._side = {}
         # Not the file yet: nothing has begun, and there may be no need for one.
         self._ledger = Ledger.of_nobody()
-        self.minute = Minute(self._ledger, 0.0, users=self._users)
+        self.minute = self._minute(self._ledger, 0.0)
         self.minute.start = _NEVER
 
     def turn(self, now: float) -> Minute:
@@ -141,10 +154,13 @@ class SessionAggregator:
             ledger.forget()
             ledger = self._opened()
         start = now // MINUTE * MINUTE
-        minute = Minute(ledger, start, users=self._users)
+        minute = self._minute(ledger, start)
         if ledger is self._ledger:
             self.minute = minute
         return minute
+
+    def _minute(self, ledger: Ledger, start: float) -> Minute:
+        return Minute(ledger, start, users=self._users, full=self._guarded(ledger.full))
 
     def _opened(self) -> Ledger:
         """Return the ledger of this process; the first thread to ask opens it."""

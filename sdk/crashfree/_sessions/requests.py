@@ -77,11 +77,10 @@ class RequestSession:
         if user or self.did:
             word = self._named(word, user)
         # Written out here and in `begin`: a call less is a tenth of the cost.
-        ledger = minute.ledger
         try:
-            ledger.write(word)
+            minute.ledger.write(word)
         except ValueError:
-            ledger.full(word)
+            minute.full(word)
 
     def _worst(self) -> bytes:
         minute = self.minute
@@ -103,7 +102,7 @@ def _write(minute: Minute, word: bytes) -> None:
     try:
         minute.ledger.write(word)
     except ValueError:
-        minute.ledger.full(word)
+        minute.full(word)
 
 
 class RequestSessions:
@@ -122,11 +121,10 @@ class RequestSessions:
         minute = aggregator.minute
         if not minute.start <= now < minute.end:
             minute = aggregator.turn(now)
-        ledger = minute.ledger
         try:
-            ledger.write(minute.begun)
+            minute.ledger.write(minute.begun)
         except ValueError:
-            ledger.full(minute.begun)
+            minute.full(minute.begun)
         session = RequestSession()
         session.unended = session.live = True
         session.minute = minute

@@ -12,7 +12,8 @@ import pytest
 import crashfree
 from crashfree._client import guard
 from crashfree._client.unit import ends_by_will
-from crashfree.integration import JoinedUnit, Unit, unit
+from crashfree._sessions.requests import RequestSession
+from crashfree.integration import JoinedUnit, Unit, serve_unit, unit
 from crashfree.testing import capture
 from crashfree.types import Request
 
@@ -218,4 +219,72 @@ def test_a_coroutine_that_is_thrown_away_leaves_without_a_word() -> None:
         coroutine = serve(begun)
         contextvars.copy_context().run(coroutine.send, None)
         coroutine.close()
+    assert counts(seen) == {"exited": 1}
+
+
+def test_a_unit_entered_twice_is_left_twice() -> None:
+    with capture(session_mode="request") as seen:
+        begun = unit(mechanism="test")
+        with begun.segment():
+            with begun.segment():
+                crashfree.get_current_scope().set_tag("inner", "kept")
+            crashfree.capture_message("between")
+        crashfree.capture_message("outside")
+        begun.leave()
+        begun.end()
+    assert [event.get("tags", {}) for event in seen.events] == [{}, {}]
+    assert counts(seen) == {"exited": 1}
+
+
+def test_a_block_that_outlives_the_unit_it_was_opened_in_leaves_nothing_behind() -> None:
+    """The unit stays left, and what was set in the block is gone."""
+    with capture(session_mode="request") as seen:
+        begun = unit(mechanism="test")
+        begun.enter()
+        block = crashfree.isolation_scope()
+        block.__enter__().set_tag("block", "b")
+        begun.leave()
+        begun.end()
+        block.__exit__(None, None, None)
+        crashfree.capture_message("after")
+        assert isinstance(unit(mechanism="next"), Unit)
+    assert seen.events[0].get("tags", {}) == {}
+
+
+def test_a_block_that_is_left_in_another_context_disturbs_nobody() -> None:
+    """As a generator that is thrown away: the collector closes it wherever it is."""
+
+    def work() -> Generator[None, None, None]:
+        with crashfree.isolation_scope() as scope:
+            scope.set_tag("block", "b")
+            yield
+
+    with capture(session_mode="request") as seen:
+        generator = work()
+        contextvars.copy_context().run(next, generator)
+        generator.close()
+        crashfree.capture_message("after")
+    assert seen.events[0].get("tags", {}) == {}
+
+
+def test_a_request_is_served_by_one_unit_that_is_entered_from_the_start() -> None:
+    def describe(method: str, url: str) -> Request:
+        return {"method": method, "url": url}
+
+    with capture(session_mode="request") as seen:
+        begun = serve_unit(None, "test", describe, ("GET", "http://shop/cart"))
+        assert begun is not None
+        assert serve_unit(None, "inner", describe, ("GET", "http://shop/other")) is None
+        crashfree.capture_message("x")
+        begun.leave()
+        begun.end()
+    assert seen.events[0]["request"]["url"] == "http://shop/cart"
+    assert counts(seen) == {"exited": 1}
+
+
+def test_making_room_in_the_ledger_has_a_boundary() -> None:
+    with capture(session_mode="request") as seen, unit(mechanism="test") as begun:
+        session = begun.session
+        assert isinstance(session, RequestSession)
+        assert hasattr(session.minute.full, "__crashfree_boundary__")
     assert counts(seen) == {"exited": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -218,3 +219,24 @@ def test_request_vectors(case: dict[str, Any], shop: Shop) -> None:
     assert batch is not None
     assert len(batch.payloads) == case["expect"]["sessions_items"]
     assert totals(batch.payloads) == case["expect"]["totals"]
+
+
+def test_making_room_is_guarded_since_a_request_pays_for_it() -> None:
+    """What goes wrong there is nothing the program could do about."""
+    asked: list[bytes] = []
+
+    def guarded(function: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        def safe(word: bytes) -> None:
+            asked.append(word)
+            function(word)
+
+        return safe
+
+    aggregator = SessionAggregator(ATTRIBUTES, guarded=guarded)
+    requests = RequestSessions(aggregator, FakeClock())
+    for _ in range(5000):
+        requests.begin().end()
+    assert asked
+    batch = aggregator.take()
+    assert batch is not None
+    assert totals(batch.payloads) == {"exited": 5000}
