@@ -232,6 +232,7 @@ def test_the_json_beside_the_view_is_the_release(shop: Shop) -> None:
     assert rate == percent(health["crashFreeUsers"])
 
 
+@pytest.mark.slow
 def test_a_plot_can_be_taken_away_as_a_picture(shop: Shop) -> None:
     svg = shop.visitor.ask(f"{HERE}/plots/sessions.svg?project=web")
     assert svg.headers["Content-Type"] == "image/svg+xml"
@@ -245,6 +246,7 @@ def test_a_plot_can_be_taken_away_as_a_picture(shop: Shop) -> None:
         assert shop.visitor.ask(f"{HERE}/plots/{wrong}?project=web").status == 404
 
 
+@pytest.mark.slow
 def test_the_script_that_draws_comes_from_this_server(shop: Shop) -> None:
     sources = [each["src"] for each in opened(shop).root.all("script") if "src" in each.attributes]
     (vega,) = [each for each in sources if "vega" in each]
