@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -323,3 +324,26 @@ def test_breadcrumbs_put_into_a_scope_directly_follow_the_rules_too() -> None:
     scope.add_breadcrumb(message="after")
     assert scope.breadcrumbs()[-1]["message"] == "after"
     scope.clear_breadcrumbs()
+
+
+def test_a_breadcrumb_keeps_no_large_object_alive() -> None:
+    """Source: complaints-transport.md, 27."""
+
+    class Large(bytearray):
+        """May be weakly referenced."""
+
+    def add(**data: object) -> None:
+        crashfree.add_breadcrumb(message="read", data=data)
+        crashfree.get_isolation_scope().add_breadcrumb(message="read", data=data)
+
+    with capture() as seen:
+        large, listed = Large(10_000_000), Large(10)
+        gone = [weakref.ref(large), weakref.ref(listed)]
+        add(body=large, path="/tmp", lines=[listed])
+        del large, listed
+        assert [reference() for reference in gone] == [None, None]
+        crashfree.capture_message("x")
+    (event,) = seen.events
+    for crumb in event["breadcrumbs"]["values"]:
+        assert crumb["data"]["path"] == "/tmp"
+        assert len(crumb["data"]["body"]) <= 8192

@@ -142,6 +142,16 @@ class Recorder:
         draft.take_scope(scope, given)
         return draft
 
+    def plain(self, entries: Mapping[str, object]) -> dict[str, Any]:
+        """Return entries as plain JSON, cut to size; secrets in their names are hidden later."""
+        normalizer = Normalizer(
+            self.clock,
+            max_bytes=self.settings.max_value_length,
+            notes=Notes(),
+            sensitive=self.scrubber.sensitive,
+        )
+        return normalizer.bag(entries, None)
+
 
 class Draft:
     """What was taken, and how to make an event of it."""

@@ -10,6 +10,9 @@ Threads: any; each change is one dict operation, one append or one assignment.
 Fork: kept. Source: wire.md sections 5 and 8.4.
 """
 
+# What programs put into scopes has no static type.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections import deque
@@ -24,6 +27,8 @@ from crashfree._protocol import limits
 from crashfree.types import Attachment, Breadcrumb, Event, EventProcessor, Level, Request, User
 
 MAX_BREADCRUMBS = 100
+_LONG_TEXT = 8192
+_FEW = 50
 MAX_KEYS = 1000
 """Tags, contexts or extras of one scope; an event takes fewer, this only stops a runaway loop."""
 
@@ -45,15 +50,19 @@ class Rules(NamedTuple):
     """How many a scope keeps."""
     ask: Callable[[Breadcrumb], Breadcrumb | None] | None = None
     """Called with each; None drops it."""
+    plain: Callable[[Mapping[str, object]], Mapping[str, object] | None] | None = None
+    """Turns data that is not plain into what is; None: not now."""
 
 
 _rules = Rules()
+_limit, _ask = _rules[:2]
 
 
 def set_rules(rules: Rules) -> None:
     """Let scopes follow `rules` from now on."""
-    global _rules
+    global _rules, _limit, _ask
     _rules = rules
+    _limit, _ask = rules[:2]
 
 
 class Trace(NamedTuple):
@@ -246,18 +255,45 @@ class Scope:
         The newest `max_breadcrumbs` are kept, and `before_breadcrumb` is asked. Given a `limit`,
         that many are kept and nobody is asked.
         """
-        note = _copied(crumb) if crumb else {}
+        given: Any = crumb
+        note: dict[str, Any]
+        # `_copied`, for what nearly every crumb is; a call costs more than all that it does.
+        if type(given) is dict and len(given) < _FEW:
+            note = given.copy()
+            for key in note:
+                if type(key) is not str:
+                    note = _copied(given)
+                    break
+        else:
+            note = _copied(given) if given else {}
         if fields:
             note.update(fields)
         if "timestamp" not in note:
             note["timestamp"] = SYSTEM_CLOCK.time()
         if limit is None:
-            limit, ask = _rules
+            limit, ask = _limit, _ask
             if ask is not None:
                 asked = ask(note)  # type: ignore[arg-type]
                 if asked is None:
                     return
                 note = _copied(asked)
+        data = note.get("data")
+        if data is not None:
+            # Hardly ever there is more in it than this; looked at here because a call costs more.
+            heavy = type(data) is not dict
+            try:
+                for value in () if heavy else data.values():
+                    kind: type[Any] = type(value)
+                    if kind is str:
+                        if len(value) > _LONG_TEXT:
+                            heavy = True
+                    elif kind is not int and kind is not float and kind is not bool:
+                        heavy = heavy or value is not None
+            except RuntimeError:
+                # Another thread changes it at this moment.
+                heavy = True
+            if heavy:
+                note["data"] = _detached(data)
         ring = self._breadcrumbs
         if ring is None or ring.maxlen != limit:
             ring = self._ring(limit)
@@ -482,6 +518,16 @@ def _interleaved(one: _Ring, other: _Ring) -> _Ring:
 def _moment(noted: Noted) -> float:
     timestamp = noted[0].get("timestamp")
     return timestamp if type(timestamp) is float else 0.0
+
+
+def _detached(data: object) -> object:
+    """Return data as plain JSON of bounded size: a crumb must not keep large objects alive.
+
+    Source: complaints-transport.md, 27.
+    """
+    plain = _rules.plain
+    made = None if plain is None else plain(_copied(data))
+    return data if made is None else made
 
 
 def _copied(value: object) -> dict[str, Any]:

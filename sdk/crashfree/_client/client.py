@@ -466,6 +466,11 @@ class Client:
         # It may add breadcrumbs itself.
         return None if log.inside.get() else self._asked(callback, crumb, hint or {})
 
+    def plain(self, entries: Mapping[str, object]) -> Mapping[str, object] | None:
+        """Return anything as plain JSON of bounded size; None when it cannot be done right now."""
+        reporter = None if self.closed else self._reporter.get()
+        return None if reporter is None else reporter.plain(entries)
+
     def add_processor(self, processor: EventProcessor) -> None:
         """Let `processor` see every event."""
         reporter = self._reporter.get()

@@ -67,7 +67,7 @@ def swap(new: Client) -> Client:
     _client = new
     options = new.options
     ask = None if options.before_breadcrumb is None else new.ask_about
-    set_rules(Rules(options.max_breadcrumbs, ask))
+    set_rules(Rules(options.max_breadcrumbs, ask, None if new.closed else new.plain))
     return old
 
 

@@ -118,6 +118,10 @@ class Pipeline:
         handled = mechanism is None or mechanism.get("handled") is not False
         if handled and not self._storm.admits(place_of(error), now):
             return self._held_back(error, scope.level or level or "error", where, now)
+        if not self._wants_to_see(scope) and self._sightings.known(error, where, now):
+            # Nothing is taken of what is told already.
+            verdict = _exception_verdict(scope.level or level or "error", mechanism or {})
+            return Report(ids.event_id(), verdict, duplicate=True)
         draft = self._recorder.exception(error, scope, mechanism=mechanism, level=level)
         return self._run(draft, scope, hint, error, where)
 
@@ -163,6 +167,10 @@ class Pipeline:
                 return self._held_back(error, level_of(given.get("level", "error")), where, now)
         draft = self._recorder.event(given, scope, error, mechanism)
         return self._run(draft, scope, hint, error, where)
+
+    def plain(self, entries: Mapping[str, object]) -> Mapping[str, object]:
+        """Return what was said of a moment as JSON that keeps no object of the program alive."""
+        return self._recorder.plain(entries)
 
     # --- the order ----------------------------------------------------------------------------
 
@@ -277,11 +285,15 @@ def verdict_of(event: Mapping[str, Any]) -> Verdict:
 def _draft_verdict(draft: Draft) -> Verdict:
     if draft.chain is None:
         return verdict_of(draft.taken)
-    if draft.level not in ERROR_LEVELS:
+    return _exception_verdict(draft.level, draft.mechanism)
+
+
+def _exception_verdict(level: Level, mechanism: Mechanism) -> Verdict:
+    if level not in ERROR_LEVELS:
         return "none"
-    if draft.mechanism.get("handled") is not False:
+    if mechanism.get("handled") is not False:
         return "errored"
-    return "unhandled" if draft.mechanism.get("type") in SURVIVED else "crashed"
+    return "unhandled" if mechanism.get("type") in SURVIVED else "crashed"
 
 
 def ignored(error: BaseException, rules: tuple[type[BaseException] | str, ...]) -> bool:

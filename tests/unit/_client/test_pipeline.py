@@ -350,6 +350,25 @@ def test_the_same_object_is_sent_once_and_may_still_raise_the_status(kind: type)
     assert second.discards == ()
 
 
+def test_nothing_is_taken_of_what_is_told_already() -> None:
+    """Source: complaints-transport.md, 30."""
+    asked: list[int] = []
+
+    class Asked(Exception):
+        def __str__(self) -> str:
+            asked.append(1)
+            return "x"
+
+    desk = Desk(settings={"with_locals": True})
+    error = caught(Asked())
+    assert desk.fail(error).duplicate is False
+    desk.scope.set_level("warning")
+    for _ in range(3):
+        again = desk.fail(error, mechanism=UNHANDLED)
+        assert (again.verdict, again.duplicate) == ("none", True)
+    assert asked == [1]
+
+
 def test_two_objects_that_are_alike_are_both_sent() -> None:
     class Same(Exception):
         def __eq__(self, other: object) -> bool:
