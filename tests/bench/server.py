@@ -89,6 +89,8 @@ def _ours(database: Path, ready: Path) -> Iterator[tuple[int, str, int]]:
     process = subprocess.Popen([*command, "--db", str(database), "--ready-file", str(ready)])
     try:
         while not ready.exists():
+            if process.poll() is not None:
+                raise SystemExit("the server did not start")
             time.sleep(0.02)
         dsn = urlsplit(json.loads(ready.read_text())["dsn"])
         yield dsn.port or 0, dsn.username or "", process.pid

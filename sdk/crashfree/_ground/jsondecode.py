@@ -42,7 +42,7 @@ def decode(
     text = str(data, "utf-8")
     if _depth_exceeds(text, max_depth):
         raise ValueError(f"JSON is nested deeper than {max_depth}")
-    if pairs_hook is None and not _may_hold_long_integer(text):
+    if pairs_hook is None and not may_hold_long_integer(text):
         value = _decoder.decode(text)
     else:
         value = json.loads(
@@ -75,7 +75,8 @@ def _finite(digits: str) -> float:
     return value
 
 
-def _may_hold_long_integer(text: str) -> bool:
+def may_hold_long_integer(text: str) -> bool:
+    """Return whether there is a run of more digits than an integer may have."""
     # A run of more digits than are taken covers one character in so many: looking at those alone
     # spares the decoder a call of Python for every integer, which halves its time.
     for at in range(MAX_DIGITS, len(text), MAX_DIGITS + 1):

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from crashfree._ground import ids, json
-from crashfree._ground.jsondecode import decode
 from crashfree._ground.text import first_forbidden, same_ascii
 from crashfree._protocol import limits
 from crashfree._protocol.aggregates import parse_session_aggregates
@@ -38,6 +37,7 @@ from crashfree.server.facts import (
     packed,
     unpacked,
 )
+from crashfree.server.typed import decode
 
 MICRO: Final = 1_000_000
 _AGE_US: Final = limits.SESSION_AGE * MICRO

@@ -14,7 +14,6 @@ from __future__ import annotations
 from itertools import repeat
 from typing import Any, Final
 
-from crashfree._ground.jsondecode import decode
 from crashfree._protocol.attributes import Attributes, parse_attributes
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope
@@ -24,6 +23,7 @@ from crashfree._protocol.limits import COUNT, Limits
 from crashfree._protocol.timestamps import parse_rfc3339
 from crashfree.server import typed
 from crashfree.server.facts import BucketRow, SessionFact, packed
+from crashfree.server.typed import decode
 
 MICRO: Final = 1_000_000
 _MOST_KNOWN: Final = 2048
@@ -218,7 +218,7 @@ def sessions(raw: bytes, window: Window) -> tuple[Attributes, list[BucketRow]] |
 def aggregates(raw: bytes, window: Window) -> tuple[Attributes, list[BucketRow]] | None:
     """The same by way of types; None as well where `msgspec` is missing."""
     found = typed.aggregates(raw)
-    if found is None or any(found.rare):
+    if found is None:
         return None
     texts = found.starts
     try:
