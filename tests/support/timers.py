@@ -19,7 +19,7 @@ class ManualTimer:
 
 
 class ManualTimers:
-    """Satisfies `crashfree._sessions.timers.Timers`; `advance` moves the clock and rings."""
+    """Satisfies `crashfree._sessions.application.Timers`; `advance` moves the clock and rings."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock

@@ -22,6 +22,7 @@ from itertools import count
 from crashfree._capture import foreign, rendering
 from crashfree._ground import ids, log
 from crashfree._ground.clock import SYSTEM_CLOCK
+from crashfree._ground.queues import snapshot
 from crashfree._ground.typed import Any, NamedTuple, TypeAlias
 from crashfree._protocol import limits
 from crashfree.types import Attachment, Breadcrumb, Event, EventProcessor, Level, Request, User
@@ -310,7 +311,7 @@ class Scope:
     def noted(self) -> list[Noted]:
         """Return the breadcrumbs as they are kept."""
         ring = self._breadcrumbs
-        return [] if ring is None else [one for _, one in ring.copy()]
+        return [] if ring is None else [one for _, one in snapshot(ring)]
 
     @property
     def breadcrumb_total(self) -> int:
@@ -401,7 +402,7 @@ class Scope:
         fork._extra = extra.copy() if extra else None
         ring = self._breadcrumbs
         if ring:
-            fork._take_ring(ring.copy())
+            fork._take_ring(snapshot(ring))
         else:
             fork._breadcrumbs = None
         fork._processors = self._processors
@@ -429,7 +430,7 @@ class Scope:
         ring = other._breadcrumbs
         if ring:
             mine = self._breadcrumbs
-            self._take_ring(_interleaved(mine, ring.copy()) if mine else ring.copy())
+            self._take_ring(_interleaved(mine, snapshot(ring)) if mine else snapshot(ring))
         if other._processors:
             self._processors += other._processors
         if other._attachments:
@@ -460,7 +461,7 @@ class Scope:
             self._numbers = count()
             self._breadcrumbs = ring = deque(maxlen=limit)
         else:
-            self._breadcrumbs = ring = deque(old.copy(), limit)
+            self._breadcrumbs = ring = deque(snapshot(old), limit)
         return ring
 
     def _take_ring(self, ring: _Ring) -> None:

@@ -35,6 +35,7 @@ from crashfree._ground.clock import Clock
 from crashfree._ground.compression import Compression
 from crashfree._ground.http import DEFAULTS as DEFAULT_HTTP
 from crashfree._ground.http import HttpClient, HttpSettings
+from crashfree._ground.queues import snapshot
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item
@@ -430,14 +431,14 @@ class HttpTransport:
         """Do one thing; return whether there may be more."""
         if self._closed:
             return False
-        for ticket in self._tickets.copy():
+        for ticket in snapshot(self._tickets):
             if self._outbox.reached(ticket.mark):
                 self._complete(ticket)
         if self._advance():
             return True
         if not self._hands:
             # What is left of the outbox waits for the network, which those who flush need not.
-            for ticket in self._tickets.copy():
+            for ticket in snapshot(self._tickets):
                 self._complete(ticket)
         return False
 

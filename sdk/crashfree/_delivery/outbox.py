@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from crashfree._ground.queues import snapshot
 from crashfree._ground.typed import NamedTuple
 from crashfree._protocol.envelope import Envelope
 
@@ -177,7 +178,7 @@ class Outbox:
     @property
     def size(self) -> int:
         """Bytes that wait."""
-        return self._bytes + sum(entry.size for entry in self._arrivals.copy())
+        return self._bytes + sum(entry.size for entry in snapshot(self._arrivals))
 
     def mark(self) -> int:
         """Return a number for `reached`: everything that was put before this call."""
@@ -226,7 +227,7 @@ class Outbox:
         """Return everything that waits or is under way, and forget what waits."""
         self._look(_PATIENCE)
         left = list(self._open.copy().values())
-        left += self._arrivals.copy()
+        left += snapshot(self._arrivals)
         self._arrivals.clear()
         self._events = _Lane()
         self._others = _Lane()

@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from crashfree._delivery.outcome import REASONS, Outcome
 from crashfree._ground import json, log
 from crashfree._ground.clock import Clock
+from crashfree._ground.queues import snapshot
 from crashfree._ground.typed import Any, NamedTuple, TypeAlias, cast
 from crashfree._protocol import aggregates, limits
 from crashfree._protocol.aggregates import CountKey
@@ -172,7 +173,7 @@ class SessionBook:
     @property
     def held(self) -> int:
         """How many sessions wait; a single update counts 1."""
-        return self._held_total + sum(item.quantity for item in self._arrivals.copy())
+        return self._held_total + sum(item.quantity for item in snapshot(self._arrivals))
 
     # -- those that send
 

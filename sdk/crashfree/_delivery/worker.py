@@ -24,6 +24,7 @@ from collections.abc import Callable
 
 from crashfree._ground import log
 from crashfree._ground.clock import Clock
+from crashfree._ground.queues import snapshot
 from crashfree._ground.typed import TypeAlias
 
 Job: TypeAlias = Callable[[], object]
@@ -338,7 +339,7 @@ class Worker:
 
     def _timer_due(self) -> bool:
         now = self._clock.monotonic()
-        fresh = self._fresh_timers.copy()
+        fresh = snapshot(self._fresh_timers)
         heap = self._heap.copy()
         return any(timer.deadline <= now for timer in fresh) or (
             bool(heap) and heap[0].deadline <= now
@@ -396,7 +397,7 @@ class Worker:
                 self._rouse()
 
     def _idle(self) -> bool:
-        timers = (*self._fresh_timers.copy(), *self._heap.copy())
+        timers = (*snapshot(self._fresh_timers), *self._heap.copy())
         return not self._jobs and all(timer.cancelled for timer in timers)
 
     def _step(self) -> bool:

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Hashable, Mapping
 
+from crashfree._ground.queues import snapshot
 from crashfree._ground.typed import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -78,7 +79,7 @@ class Tally(Generic[K]):
     def peek(self) -> dict[K, int]:
         """Return a copy of the counts; what is being added at this moment may be missing."""
         counts = self._counts.copy()
-        for key, n in self._late.copy():
+        for key, n in snapshot(self._late):
             counts[key] = counts.get(key, 0) + n
         return counts
 

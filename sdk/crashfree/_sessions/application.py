@@ -24,19 +24,41 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from crashfree._ground.clock import Clock, Mark
-from crashfree._ground.typed import NamedTuple
+from crashfree._ground.typed import NamedTuple, Protocol, TypeAlias
 from crashfree._protocol.session import UnhandledStatus
 from crashfree._sessions.cell import Cell
 from crashfree._sessions.identity import did_of
 from crashfree._sessions.journal import Entry, Journal
 from crashfree._sessions.situation import Change, EndStatus, Rules, Situation, Step
-from crashfree._sessions.timers import Timer, Timers
 from crashfree._sessions.unitsession import NO_SESSION, UnitSession
 from crashfree._sessions.verdict import Verdict
 from crashfree.types import SessionAttributes, SessionUpdate
 
 HEARTBEAT = 30.0
 """Seconds between two notes in the journal that the process lives."""
+
+
+Job: TypeAlias = "Callable[[], object]"
+
+
+class Timer(Protocol):
+    """A job that waits for its time."""
+
+    def cancel(self) -> None:
+        """Let it not run any more; one that is running finishes."""
+        ...
+
+
+class Timers(Protocol):
+    """Runs jobs later, on one thread, one at a time; a worker fits. Threads: any."""
+
+    def at(self, deadline: float, job: Job) -> Timer:
+        """Run `job` once, when the monotonic clock shows `deadline` or soon after."""
+        ...
+
+    def every(self, interval: float, job: Job) -> Timer:
+        """Run `job` every `interval` seconds, for the first time after one interval."""
+        ...
 
 
 class SessionStatistics(NamedTuple):

@@ -112,22 +112,33 @@ class Windows:
 class _Guarded:
     """Appends one at a time, for interpreters without a global lock."""
 
-    __slots__ = ("_append", "_lock")
+    __slots__ = ("_append", "_inside", "_lock")
     _append: Append
     _lock: threading.Lock
+    _inside: set[int]
+    """The threads that append, or wait for it."""
 
     def __init__(self, append: Append) -> None:
         self._append = append
         self._lock = threading.Lock()
+        self._inside = set()
 
     def __call__(self, word: bytes) -> None:
-        # Held for a copy of 8 bytes. Found held for this long, it was interrupted by ourselves.
-        if not self._lock.acquire(timeout=_PATIENCE):
+        me = threading.get_ident()
+        # A signal handler or a finalizer that interrupted this very thread must not wait for it.
+        if me in self._inside:
             raise ValueError("the window is busy")
+        self._inside.add(me)
         try:
-            self._append(word)
+            # Held for a copy of 8 bytes.
+            if not self._lock.acquire(timeout=_PATIENCE):
+                raise ValueError("the window is busy")
+            try:
+                self._append(word)
+            finally:
+                self._lock.release()
         finally:
-            self._lock.release()
+            self._inside.discard(me)
 
 
 def _gil_enabled() -> bool:

@@ -260,15 +260,21 @@ def test_finalizers_end_units_wherever_the_collector_runs(tmp_path: Path) -> Non
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer here")
 def test_signal_handlers_serve_units_too(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
-    in_handler = 0
+    in_handler = depth = 0
 
     def handler(number: int, frame: FrameType | None) -> None:
-        nonlocal in_handler
+        nonlocal in_handler, depth
         in_handler += 1
+        depth += 1
+        # One strikes inside another; bounded, since a slow machine would do nothing else.
+        if depth < 5:
+            signal.setitimer(signal.ITIMER_REAL, 0.0002 if in_handler < 1000 else 0)
         shop.serve("errored")
+        depth -= 1
+        signal.setitimer(signal.ITIMER_REAL, 0.0002 if in_handler < 1000 else 0)
 
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+    signal.setitimer(signal.ITIMER_REAL, 0.0002)
     told: Counter[str] = Counter()
     try:
         for _ in range(50):
@@ -439,6 +445,15 @@ def test_a_guarded_append_loses_nothing_without_a_global_lock(
 ) -> None:
     monkeypatch.setattr(windows, "_gil_enabled", lambda: False)
     test_ten_thousand_units_of_eight_threads_are_exact(tmp_path, None)
+
+
+def test_a_signal_inside_a_guarded_append_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait for itself; what it counts goes to memory until the next flush."""
+    monkeypatch.setattr(windows, "_gil_enabled", lambda: False)
+    monkeypatch.setattr(windows, "_PATIENCE", 3600.0)
+    test_signal_handlers_serve_units_too(tmp_path)
 
 
 @given(st.binary(max_size=400), st.integers(0, SIZE - 1))
