@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import gc
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import crashfree
+from crashfree._capture.scope import Scope
 from crashfree.testing import capture
 from crashfree.types import Breadcrumb, Event, Hint
 
@@ -347,3 +349,21 @@ def test_a_breadcrumb_keeps_no_large_object_alive() -> None:
     for crumb in event["breadcrumbs"]["values"]:
         assert crumb["data"]["path"] == "/tmp"
         assert len(crumb["data"]["body"]) <= 8192
+
+
+def test_ten_thousand_scopes_leave_nothing_behind() -> None:
+    """Source: complaints-transport.md, 25."""
+
+    def work() -> None:
+        with crashfree.isolation_scope():
+            crashfree.set_tag("key", "value")
+            with crashfree.new_scope() as scope:
+                scope.set_context("more", {"a": 1})
+                crashfree.add_breadcrumb(message="m")
+
+    with capture():
+        work()
+        before = sum(isinstance(one, Scope) for one in gc.get_objects())
+        for _ in range(10_000):
+            work()
+        assert sum(isinstance(one, Scope) for one in gc.get_objects()) <= before

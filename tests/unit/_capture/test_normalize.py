@@ -10,6 +10,7 @@ import enum
 import fractions
 import json
 import pathlib
+import tracemalloc
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta, timezone
@@ -400,3 +401,16 @@ def test_numpy_scalars_become_numbers() -> None:
         "i": 5, "f": 0.5, "b": True,
     }  # fmt: skip
     assert plain(numpy.zeros(3)) == "array([0., 0., 0.])"
+
+
+def test_a_huge_mapping_is_not_copied_to_be_cut() -> None:
+    """Source: complaints-transport.md, 28."""
+    huge = dict.fromkeys(range(1_000_000), "value")
+    tracemalloc.start()
+    try:
+        shown = normalizer().local_variables({"huge": huge}, None)["huge"]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(shown) == 10  # type: ignore[arg-type]
+    assert peak < 100_000
