@@ -21,7 +21,7 @@ from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from crashfree.integration import Kit
 from crashfree.types import SessionMode
@@ -87,7 +87,7 @@ def _told(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def _is_ours(config: Any) -> bool:
     """Return whether this is the local server."""
-    kind: type[object] = type(config.app)
+    kind = cast("type[object]", type(config.app))
     return kind.__module__ == "crashfree.server.app"
 
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from tests.support.fleet import Fleet, Server, missing
+from tests.support.fleet import Fleet, Server, missing, uwsgi
 from tests.support.lives import Lives
 from tests.support.stub import Stub
 from tests.support.waiting import wait_until
@@ -287,6 +289,48 @@ def test_a_request_that_the_time_out_aborts_has_crashed(
         frame["function"] for frame in event["exception"]["values"][-1]["stacktrace"]["frames"]
     ]
     assert "serve" in functions, "it shows where the request hung"
+
+
+@pytest.mark.parametrize("application", ["flask-launched", "flask-by-hand", "plain-by-hand"])
+@pytest.mark.parametrize("options", [(), ("--lazy-apps",)], ids=["forked", "lazy"])
+def test_uwsgi_through_a_reload_of_its_workers(
+    lives: Lives, tmp_path: Path, application: str, options: tuple[str, ...]
+) -> None:
+    source, prefix = APPLICATIONS[application]
+    if prefix:
+        prefix = (sys.executable, *prefix[: prefix.index("--") + 1])
+    (touched := tmp_path / "reload").touch()
+    arguments = ("--enable-threads", "--touch-workers-reload", str(touched), *options)
+    server = Server("uwsgi", ("pyuwsgi",), uwsgi(*arguments, prefix=prefix), workers=2)
+    if missing(server) is not None:
+        pytest.skip("pyuwsgi is not installed")
+    fleet = Fleet(server, tmp_path, lives.env)
+    (tmp_path / "application.py").write_text(source)
+    with fleet:
+        fleet.load(ok=40, error=5, stream=2)
+        before = spawned(fleet)
+        later = touched.stat().st_mtime + 10
+        os.utime(touched, (later, later))
+        wait_until(lambda: len(spawned(fleet)) == 4, 30, "both workers are new")
+        wait_until(lambda: all(is_gone(pid) for pid in before), 30, "the old ones have left")
+        fleet.load(ok=40, error=5, stream=2)
+        fleet.stop()
+    # It cuts its workers off: counts they had not told by then are told by the next start.
+    lives.adopt()
+    assert lives.counts == served(fleet), fleet.output
+    assert lives.ups == [], "neither master nor workers are sessions of their own"
+    assert lives.leftovers() == []
+    ways = Counter(event["exception"]["values"][-1]["mechanism"]["type"] for event in lives.events)
+    assert set(ways) == {"flask" if "flask" in application else "wsgi"}, (
+        "what uWSGI prints is not told again"
+    )
+    assert 7 <= len(lives.events) <= 14
+
+
+def spawned(fleet: Fleet) -> set[int]:
+    """The workers that uWSGI has spoken of."""
+    found = re.findall(r"pawned uWSGI worker \d+ \((?:new )?pid: (\d+)", fleet.output)
+    return {int(pid) for pid in found}
 
 
 def test_a_master_forks_without_a_thread_of_ours(start: Start, tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -87,6 +88,9 @@ WAITRESS = (
 )
 
 
+UWSGI = shutil.which("uwsgi", path=os.path.dirname(sys.executable))
+
+
 class Server(NamedTuple):
     """How to run one."""
 
@@ -99,6 +103,8 @@ class Server(NamedTuple):
     """Whether a worker that died is replaced; else the whole server ends with it."""
     slow: int = 2
     """How many slow requests it can serve at once."""
+    lets_go: bool = True
+    """Whether workers are let to say good-bye when it stops; else the next start tells."""
 
 
 def _gunicorn(*options: str, application: str = "wsgi") -> Callable[[int], list[str]]:
@@ -112,6 +118,18 @@ def _gunicorn(*options: str, application: str = "wsgi") -> Callable[[int], list[
 
 def _python(*command: str, port: str = "--port") -> Callable[[int], list[str]]:
     return lambda number: [sys.executable, "-m", *command, port, str(number)]
+
+
+def uwsgi(*options: str, prefix: Sequence[str] = ()) -> Callable[[int], list[str]]:
+    def command(port: int) -> list[str]:
+        return [
+            *prefix, UWSGI or "uwsgi", "--http-socket", f"127.0.0.1:{port}",
+            "--module", "application:wsgi",
+            "--master", "--processes", "2", "--die-on-term", "--worker-reload-mercy", "10",
+            "--need-app", "--disable-logging", *options,
+        ]  # fmt: skip
+
+    return command
 
 
 SERVERS = [
@@ -176,6 +194,10 @@ SERVERS = [
                 "--workers-kill-timeout", "3", "application:wsgi"),
         workers=2,
     ),
+    Server("uwsgi", ("pyuwsgi",), uwsgi("--enable-threads"), workers=2, lets_go=False),
+    Server("uwsgi-no-threads", ("pyuwsgi",), uwsgi(), workers=2, lets_go=False),
+    Server("uwsgi-lazy", ("pyuwsgi",), uwsgi("--enable-threads", "--lazy-apps"), workers=2,
+           lets_go=False),
 ]  # fmt: skip
 
 

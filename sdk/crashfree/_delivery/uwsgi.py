@@ -2,8 +2,9 @@
 
 Without `enable-threads` uWSGI lets no Python thread run between requests: what is queued goes out
 while requests are served, or in `flush`. Without fork hooks and without lazy applications its
-workers are forked behind Python's back; the comparison of process ids notices that, at the first
-use only. Pure; threads: any. Source: wire.md section 15.
+workers are forked behind Python's back: the integration is told by uWSGI itself, without it the
+comparison of process ids notices that, at the first use only. Pure; threads: any. Source: wire.md
+section 15.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ def complaint(modules: Mapping[str, object]) -> str | None:
 
     `modules` is `sys.modules`: uWSGI puts a module of its name there.
     """
-    options = getattr(modules.get("uwsgi"), "opt", None)
+    uwsgi = modules.get("uwsgi")
+    options = getattr(uwsgi, "opt", None)
     if not isinstance(options, Mapping):
         return None
     on = {_text(name) for name, value in options.items() if _switched_on(value)}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
@@ -25,7 +27,8 @@ def complaint(modules: Mapping[str, object]) -> str | None:
             "uWSGI runs without enable-threads: events wait until the next request or flush(); "
             "add 'enable-threads = true' to its settings"
         )
-    if not on & {"lazy-apps", "lazy", "py-call-uwsgi-fork-hooks", "py-call-osafterfork"}:
+    told = {"lazy-apps", "lazy", "py-call-uwsgi-fork-hooks", "py-call-osafterfork"}
+    if not on & told and not hasattr(uwsgi, "post_fork_hook"):
         return (
             "uWSGI forks its workers without telling Python; add 'lazy-apps = true' or "
             "'py-call-uwsgi-fork-hooks = true' to its settings"

@@ -36,8 +36,13 @@ def _load_the_other(own_folder):
 
 def _kind_of_process():
     # type: () -> str
-    """Return what runs here: `program`, a `worker` or a `helper` of multiprocessing."""
-    for word in getattr(sys, "orig_argv", ()):
+    """Return what runs here: `program`, `uwsgi`, a `worker` or a `helper` of multiprocessing."""
+    words = list(getattr(sys, "orig_argv", ()))
+    # The server has Python inside, or is a script of it.
+    for word in words[1:2] + [sys.executable or ""]:  # noqa: RUF005 -- Python 2
+        if os.path.basename(word) in ("uwsgi", "pyuwsgi"):
+            return "uwsgi"
+    for word in words:
         # billiard is Celery's multiprocessing.
         for package in ("multiprocessing", "billiard"):
             for helper in ("resource_tracker", "semaphore_tracker", "forkserver"):
@@ -54,6 +59,12 @@ def _start():
     try:
         kind = _kind_of_process()
         if kind == "helper":
+            return
+        if kind == "uwsgi" and "uwsgi" not in sys.modules:
+            # Its module, which says how it was set up, is made before it loads anything.
+            from crashfree._launch.later import once_there  # noqa: PLC0415
+
+            once_there("uwsgi", _start)
             return
         import crashfree  # noqa: PLC0415
 

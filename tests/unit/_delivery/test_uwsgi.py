@@ -31,3 +31,9 @@ def test_without_uwsgi_there_is_nothing_to_say() -> None:
 def test_what_is_missing_is_named(options: dict[object, object], word: str | None) -> None:
     said = complaint({"uwsgi": SimpleNamespace(opt=options)})
     assert (said is None) if word is None else (said is not None and f"'{word}" in said)
+
+
+def test_a_hook_after_the_fork_is_as_good_as_telling_python() -> None:
+    options = {b"threads": b"4"}
+    assert complaint({"uwsgi": SimpleNamespace(opt=options)}) is not None
+    assert complaint({"uwsgi": SimpleNamespace(opt=options, post_fork_hook=print)}) is None

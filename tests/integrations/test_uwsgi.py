@@ -1,0 +1,83 @@
+"""uWSGI as its workers see it: a module made in C. The real one: journeys/test_servers_real.py."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import crashfree
+from crashfree.testing import capture
+from crashfree_integrations.uwsgi import UwsgiDecoratorsIntegration, UwsgiIntegration
+from crashfree_integrations.wsgi import WsgiMiddleware
+
+
+@pytest.fixture
+def uwsgi(monkeypatch: pytest.MonkeyPatch) -> Any:
+    module = ModuleType("uwsgi")
+    monkeypatch.setitem(sys.modules, "uwsgi", module)
+    return module
+
+
+def test_a_worker_forgets_what_is_the_master_s(uwsgi: Any) -> None:
+    called: list[str] = []
+    uwsgi.post_fork_hook = mine = lambda: called.append("the program's")
+    with capture(integrations=[UwsgiIntegration()], session_mode="request") as seen:
+        with crashfree.session():
+            pass
+        uwsgi.post_fork_hook()
+        assert called == ["the program's"]
+        seen.client.flush()
+        assert seen.aggregates == [], "it is the master's to tell"
+    assert uwsgi.post_fork_hook is mine
+
+
+def test_a_hook_that_was_not_there_is_gone_again(uwsgi: Any) -> None:
+    with capture(integrations=[UwsgiIntegration()]):
+        assert callable(uwsgi.post_fork_hook)
+    assert not hasattr(uwsgi, "post_fork_hook")
+
+
+def test_a_hook_of_somebody_later_stays(uwsgi: Any) -> None:
+    with capture(integrations=[UwsgiIntegration()]):
+        uwsgi.post_fork_hook = later = print
+    assert uwsgi.post_fork_hook is later
+
+
+def test_the_decorators_know_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    decorators = ModuleType("uwsgidecorators")
+    chain: list[Callable[[], object]] = [print]
+    decorators.__dict__["postfork_chain"] = chain
+    monkeypatch.setitem(sys.modules, "uwsgidecorators", decorators)
+    with capture(integrations=[UwsgiDecoratorsIntegration()]) as seen:
+        assert chain == [seen.client.forget, print]
+    assert chain == [print]
+
+
+def test_what_left_a_request_is_not_told_again_when_uwsgi_prints_it(
+    uwsgi: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[BaseException] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, traceback: printed.append(error))
+    before = sys.excepthook
+
+    def failing(environ: Any, start_response: Any) -> list[bytes]:
+        raise OSError("leaves the request")
+
+    with capture(auto_integrations=True, session_mode="request") as seen:
+        assert "uwsgi" in seen.client.integrations
+        for call in (
+            lambda: WsgiMiddleware(failing)({"REQUEST_METHOD": "GET"}, print),
+            lambda: failing({}, print),
+        ):
+            try:
+                call()
+            except OSError as error:
+                sys.excepthook(OSError, error, error.__traceback__)
+        ways = [event["exception"]["values"][-1]["mechanism"]["type"] for event in seen.events]
+    assert ways == ["wsgi", "excepthook"], "the second one left no request"
+    assert len(printed) == 2
+    assert sys.excepthook is before
