@@ -44,7 +44,8 @@ class CeleryIntegration:
         framework("celery", OLDEST)
         signals: Any = import_module("celery.signals")
         exceptions: Any = import_module("celery.exceptions")
-        tasks = _Tasks(kit, exceptions.TaskPredicate)
+        require(exceptions, "TaskPredicate", "TimeLimitExceeded")
+        tasks = _Tasks(kit, exceptions.TaskPredicate, exceptions.TimeLimitExceeded)
         receivers: tuple[tuple[str, Callable[..., None]], ...] = (
             ("celeryd_init", tasks.serve),
             ("worker_init", tasks.serve),
@@ -95,9 +96,10 @@ class _Running:
 class _Tasks:
     """The receivers of one client."""
 
-    def __init__(self, kit: Kit, predicate: type[BaseException]) -> None:
+    def __init__(self, kit: Kit, predicate: type[BaseException], over: type[BaseException]) -> None:
         self._kit = kit
         self._predicate = predicate
+        self._over = over
         # By identity of the request on top of the task's stack, which lives as long as it runs.
         self._running: dict[int, _Running] = {}
         self._limit: float | None = None
@@ -165,9 +167,17 @@ class _Tasks:
         by_itself = isinstance(error, SystemExit) and not _by_signal(error.code)
         if by_itself or isinstance(error, Exception):
             running.unit.crash(error)
-        elif self._is_over_limit(task, running):
-            # The event comes from the worker, which knows the limit and tells it as an error.
+            return
+        limit = self._passed_limit(task, running)
+        if limit is None:
+            return
+        if isinstance(error, SystemExit):
+            # The event comes from the main process, which tells of it as an error.
             running.unit.fail()
+            return
+        # A green thread. Newer versions of Celery tell of it too, but not where it hung.
+        self._told.append(task.request.id)
+        running.unit.crash(self._over(limit).with_traceback(error.__traceback__))
 
     def _is_no_error(self, task: Any, error: BaseException) -> bool:
         if isinstance(error, self._predicate):
@@ -176,13 +186,12 @@ class _Tasks:
         expected: tuple[type[BaseException], ...] = tuple(throws)
         return isinstance(error, expected)
 
-    def _is_over_limit(self, task: Any, running: _Running) -> bool:
+    def _passed_limit(self, task: Any, running: _Running) -> float | None:
         limits: Any = task.request.timelimit or (None, None)
-        limit = limits[0] or task.time_limit or self._limit
-        if not limit:
-            return False
-        elapsed = monotonic() - running.began
-        return bool(elapsed + _LEEWAY >= limit)
+        limit: float | None = limits[0] or task.time_limit or self._limit
+        if not limit or monotonic() - running.began + _LEEWAY < limit:
+            return None
+        return limit
 
 
 def _by_signal(code: object) -> bool:
