@@ -21,6 +21,7 @@ MICRO: Final = 1_000_000
 _SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
 _HEIGHT: Final = 190
 _PICTURE_WIDTH: Final = 720
+_PICTURE_HEIGHT: Final = 280
 HIDDEN: Final = "hidden"
 """The parameter of a definition that lists the series not to show."""
 
@@ -115,7 +116,7 @@ class Plot(NamedTuple):
         made: dict[str, Any] = {
             "$schema": _SCHEMA,
             "width": _PICTURE_WIDTH if picture else "container",
-            "height": _HEIGHT,
+            "height": _PICTURE_HEIGHT if picture else _HEIGHT,
             "autosize": {"type": "fit", "contains": "padding"},
             "params": [{"name": HIDDEN, "value": []}],
             "layer": [*self._drawn(picture=picture), self._hover(), *self._marked(markers)],
