@@ -32,6 +32,7 @@ _CONTEXT: _Next = BaseException.__dict__["__context__"].__get__
 _SUPPRESS: Callable[[BaseException], bool] = BaseException.__dict__["__suppress_context__"].__get__
 _Traceback: TypeAlias = "Callable[[BaseException], TracebackType | None]"
 _TRACEBACK: _Traceback = BaseException.__dict__["__traceback__"].__get__
+_DICT: Callable[[BaseException], dict[str, Any]] = BaseException.__dict__["__dict__"].__get__
 _ERRNO: Callable[[BaseException], object] = OSError.__dict__["errno"].__get__
 _GROUP: type[BaseException] | None = getattr(builtins, "BaseExceptionGroup", None)
 
@@ -118,7 +119,7 @@ def _take_one(
 ) -> TakenException:
     kind: type[Any] = type(error)
     message = rendering.message_of(error)
-    notes = foreign.attribute(error, "__notes__")
+    notes = _DICT(error).get("__notes__")
     if notes is not None:
         message = _with_notes(message, notes)
     number: object = None

@@ -118,12 +118,13 @@ class Pipeline:
         handled = mechanism is None or mechanism.get("handled") is not False
         if handled and not self._storm.admits(place_of(error), now):
             return self._held_back(error, scope.level or level or "error", where, now)
-        if not self._wants_to_see(scope) and self._sightings.known(error, where, now):
+        seen = self._sightings.known(error, where, now)
+        if seen and not self._wants_to_see(scope):
             # Nothing is taken of what is told already.
             verdict = _exception_verdict(scope.level or level or "error", mechanism or {})
             return Report(ids.event_id(), verdict, duplicate=True)
         draft = self._recorder.exception(error, scope, mechanism=mechanism, level=level)
-        return self._run(draft, scope, hint, error, where)
+        return self._run(draft, scope, hint, error, where, seen=seen)
 
     def message(
         self,
@@ -181,6 +182,8 @@ class Pipeline:
         hint: Hint | None,
         error: BaseException | None,
         where: object,
+        *,
+        seen: bool | None = None,
     ) -> Report:
         attachments = _attachments(scope, hint)
         event: Event | None = None
@@ -194,7 +197,7 @@ class Pipeline:
         verdict = verdict_of(event) if event is not None else _draft_verdict(draft)
         now = self._clock.monotonic()
         if error is not None:
-            if self._sightings.known(error, where, now):
+            if self._sightings.known(error, where, now) if seen is None else seen:
                 return Report(draft.event_id, verdict, duplicate=True)
             self._sightings.note(error, where, now)
         if not self._sampled(event, hint):
