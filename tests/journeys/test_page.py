@@ -711,3 +711,21 @@ def test_an_open_view_stays_true_and_keeps_what_its_reader_opened(
     page.get_by_text("Connection lost, trying again").wait_for()
     assert page.get_by_role("heading", name="ZeroDivisionError").first.is_visible()
     assert all("ERR_" in each for each in visit.complaints)
+
+
+def test_a_view_on_its_way_is_marked_until_it_is_there(visit: Visit, shop: Catalog) -> None:
+    """The style sheet makes a word of the mark when that takes long."""
+    page = enter(visit, shop.server)
+    page.evaluate(
+        """() => new MutationObserver(() => {
+          sessionStorage.setItem("marked", "busy" in document.documentElement.dataset);
+        }).observe(document.documentElement, { attributes: true })"""
+    )
+    page.get_by_role("link", name="Issues").click()
+    page.get_by_role("heading", name="Issues").wait_for()
+    assert page.evaluate("sessionStorage.getItem('marked')") == "true"
+    assert page.locator("html[data-busy]").count() == 0
+    page.go_back()
+    page.get_by_role("heading", name="Releases", exact=True).wait_for()
+    assert page.locator("html[data-busy]").count() == 0
+    visit.check()

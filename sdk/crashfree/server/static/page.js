@@ -58,7 +58,10 @@ async function copy(event) {
 document.addEventListener("click", copy);
 document.addEventListener("submit", tidy);
 document.addEventListener("change", choose);
+// The next view is on its way: style.css says so when that takes long.
+window.addEventListener("beforeunload", () => { document.documentElement.dataset.busy = ""; });
 window.addEventListener("pageshow", () => {
+  delete document.documentElement.dataset.busy;
   for (const field of document.querySelectorAll(".chooser :disabled")) field.disabled = false;
 });
 document.addEventListener("live", (event) => localise(event.detail));
