@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,7 +59,7 @@ uvicorn.Server(config).run(sockets=[sock])
 
 
 @contextmanager
-def _bare() -> Iterator[tuple[int, str, int]]:
+def bare() -> Generator[tuple[int, str, int], None, None]:
     """Run the peer; give port, key and process id."""
     code = _BARE.replace("HTTP", _http())
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -82,7 +82,7 @@ def _http() -> str:
 
 
 @contextmanager
-def _ours(database: Path, ready: Path) -> Iterator[tuple[int, str, int]]:
+def ours(database: Path, ready: Path) -> Generator[tuple[int, str, int], None, None]:
     """Run the local server as a process; give port, key and process id."""
     ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", "crashfree", "serve", "--port", "0", "--quiet"]
@@ -99,7 +99,8 @@ def _ours(database: Path, ready: Path) -> Iterator[tuple[int, str, int]]:
         process.wait()
 
 
-def _session_bodies(count: int) -> list[bytes]:
+def session_bodies(count: int) -> list[bytes]:
+    """Return envelopes of one session update each."""
     now = time.time()
     bodies: list[bytes] = []
     for number in range(count):
@@ -162,7 +163,7 @@ def _event_bodies(count: int) -> list[bytes]:
     return bodies
 
 
-def _load(port: int, requests: Sequence[bytes]) -> float:
+def load(port: int, requests: Sequence[bytes]) -> float:
     """Send all requests over a few connections, each as soon as it is answered; return the rate.
 
     Sockets and a selector, without a loop's tasks and futures: the client must not be what is
@@ -170,7 +171,9 @@ def _load(port: int, requests: Sequence[bytes]) -> float:
     """
     left = iter(requests)
     selector = selectors.DefaultSelector()
-    sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(_CONNECTIONS)]
+    sockets = [
+        socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(_CONNECTIONS)
+    ]
     for sock in sockets:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         selector.register(sock, selectors.EVENT_READ, sock)
@@ -179,7 +182,10 @@ def _load(port: int, requests: Sequence[bytes]) -> float:
         sock.sendall(next(left))
     waiting = len(sockets)
     while waiting:
-        for key, _ in selector.select():
+        ready = selector.select(30)
+        if not ready:
+            raise SystemExit(f"no answer on port {port} for 30 seconds")
+        for key, _ in ready:
             sock = key.data
             answer = sock.recv(65536)
             while not _whole(answer):
@@ -207,11 +213,14 @@ def _whole(answer: bytes) -> bool:
     if not answer.startswith(b"HTTP/1.1 200"):
         raise SystemExit(f"not taken: {answer!r}")
     head = answer[:end].lower()
-    at = head.index(b"content-length:") + 15
+    at = head.find(b"content-length:") + 15
+    if at < 15:
+        return answer.endswith(b"0\r\n\r\n")
     return len(answer) >= end + 4 + int(head[at:].split(b"\r", 1)[0])
 
 
-def _requests(bodies: Sequence[bytes], key: str, encoding: str | None) -> list[bytes]:
+def requests_of(bodies: Sequence[bytes], key: str, encoding: str | None) -> list[bytes]:
+    """Return a request for each body."""
     extra = f"Content-Encoding: {encoding}\r\n" if encoding else ""
     head = (
         "POST /api/1/envelope/ HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -245,7 +254,7 @@ def _processor(pid: int) -> float:
 def ingest(directory: Path) -> bool:
     """Compare requests per second with the peer's."""
     kinds: list[tuple[str, Callable[[int], list[bytes]], str | None, float, int]] = [
-        ("session updates", _session_bodies, None, 0.5, _REQUESTS),
+        ("session updates", session_bodies, None, 0.5, _REQUESTS),
         ("60-bucket aggregates", _aggregate_bodies, None, 0.5, _REQUESTS),
         ("gzipped events", _event_bodies, "gzip", 0.25, _REQUESTS // 2),
     ]
@@ -260,22 +269,22 @@ def ingest(directory: Path) -> bool:
         f"{'':22}{'bare/s':>9}{'ours/s':>9}{'ratio':>8}{'worst':>7}{'best':>7}{'floor':>7}"
         f"{'CPU':>7}{'peak MB':>9}"
     )
-    with _bare() as bare, _ours(directory / "ingest.db", directory / "ready.json") as ours:
+    with bare() as starlette, ours(directory / "ingest.db", directory / "ready.json") as local:
         for name, make, encoding, floor, count in kinds:
             rates: list[tuple[float, float]] = []
             used = [0.0, 0.0]
             for _ in range(_ROUNDS):
                 bodies = make(count)
                 pair: list[float] = []
-                for which, (port, key, pid) in enumerate((bare, ours)):
-                    requests = _requests(bodies, key, encoding)
+                for which, (port, key, pid) in enumerate((starlette, local)):
+                    requests = requests_of(bodies, key, encoding)
                     before = _processor(pid)
-                    pair.append(_load(port, requests))
+                    pair.append(load(port, requests))
                     used[which] += _processor(pid) - before
                 rates.append((pair[0], pair[1]))
             ratios = sorted(mine / peer for peer, mine in rates)
             ratio = statistics.median(ratios)
-            memory = _memory(ours[2])
+            memory = _memory(local[2])
             fine = ratio >= floor and not memory > 250
             good = good and fine
             print(
