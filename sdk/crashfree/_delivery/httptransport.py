@@ -431,15 +431,18 @@ class HttpTransport:
         """Do one thing; return whether there may be more."""
         if self._closed:
             return False
-        for ticket in snapshot(self._tickets):
+        tickets = snapshot(self._tickets)
+        for ticket in tickets:
             if self._outbox.reached(ticket.mark):
                 self._complete(ticket)
         if self._advance():
             return True
         if not self._hands:
-            # What is left of the outbox waits for the network, which those who flush need not.
-            for ticket in snapshot(self._tickets):
-                self._complete(ticket)
+            # What is left of the outbox waits for the network, which those who flush need not. Not
+            # those who came while we looked: theirs was not there yet.
+            for ticket in tickets:
+                if not ticket.done.is_set():
+                    self._complete(ticket)
         return False
 
     def _complete(self, ticket: _Ticket) -> None:

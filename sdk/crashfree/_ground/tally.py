@@ -26,17 +26,22 @@ _ABANDONED_AFTER = 3
 class Tally(Generic[K]):
     """Counts by key."""
 
-    __slots__ = ("_counts", "_failures", "_late", "_lock")
+    __slots__ = ("_counts", "_failures", "_late", "_lock", "_seen", "_turns")
     _counts: dict[K, int]
     _late: deque[tuple[K, int]]
     _lock: threading.Lock
     _failures: int
+    _turns: int
+    """How often the lock was held; written by who holds it."""
+    _seen: int
 
     def __init__(self) -> None:
         self._counts = {}
         self._late = deque()
         self._lock = threading.Lock()
         self._failures = 0
+        self._turns = 0
+        self._seen = -1
 
     def add(self, key: K, n: int = 1) -> None:
         """Add `n` to the count of `key`. Never blocks, never loses."""
@@ -45,6 +50,7 @@ class Tally(Generic[K]):
             self._late.append((key, n))
             return
         try:
+            self._turns += 1
             counts = self._counts
             counts[key] = counts.get(key, 0) + n
             if self._late:
@@ -60,14 +66,19 @@ class Tally(Generic[K]):
         """
         lock = self._lock
         if not lock.acquire(timeout=_PATIENCE):
-            # A section holds the lock for a microsecond. Found held three times over, it was
-            # abandoned: an exception raised by a signal handler struck between acquire and try.
+            # A section holds the lock for a microsecond. Found held three times over by one and
+            # the same, it was abandoned: an exception raised by a signal handler struck between
+            # acquire and try.
+            if self._seen != self._turns:
+                self._seen = self._turns
+                self._failures = 0
             self._failures += 1
             if self._failures >= _ABANDONED_AFTER:
                 self._failures = 0
                 self._lock = threading.Lock()
             return {}
         try:
+            self._turns += 1
             self._failures = 0
             self._fold()
             taken = self._counts

@@ -1047,3 +1047,13 @@ def wait_for_replay(site: Site) -> None:
         return site.files() == 0
 
     wait_until(empty, 10.0, "the spool is replayed")
+
+
+def test_who_flushes_while_the_worker_looks_around_is_not_told_too_early(
+    site: Site, hasty_threads: None
+) -> None:
+    """The worker finds nothing to send, then an event and its flush come, then it tells all."""
+    for number in range(300):
+        site.event(str(number))
+        assert site.flush()
+    assert site.messages() == [str(number) for number in range(300)]

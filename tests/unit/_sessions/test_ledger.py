@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,14 +26,6 @@ from tests.support.units import ATTRIBUTES, Shop, untold
 
 RECORDS_IN_A_WINDOW = 8192
 LINES = {"ledger.py", "ledgerfile.py", "windows.py", "counts.py", "users.py", "bank.py"}
-
-
-@pytest.fixture
-def hasty_threads() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def at_every_line(watched: set[str], look: Callable[[], None]) -> Callable[..., Any]:
