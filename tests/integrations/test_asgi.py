@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import crashfree
-from crashfree.integration import Integration
+from crashfree.integration import Integration, JoinedUnit, unit
 from crashfree.testing import capture
 from crashfree_integrations.asgi import AsgiMiddleware
 from tests.support.http_calls import call_asgi
@@ -281,3 +281,53 @@ def test_connections_leave_nothing_behind() -> None:
         asyncio.run(serve(10_000))
         gc.collect()
         assert len(gc.get_objects()) - before < 100
+
+
+def test_the_server_gets_the_last_message_outside_of_the_unit() -> None:
+    """It sets its keep-alive timer then, which would hold the unit for as long as it waits."""
+    inside: dict[str, bool] = {}
+
+    def note(moment: str) -> None:
+        inside[moment] = isinstance(unit(mechanism="test", session=False), JoinedUnit)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, 200, b"ok")
+        note("afterwards")
+        crashfree.capture_message("in the background")
+
+    async def server(message: Any) -> None:
+        note(message["type"])
+
+    async def nothing() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    with capture(session_mode="request") as seen:
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+        asyncio.run(AsgiMiddleware(app)(scope, nothing, server))
+    assert inside == {
+        "http.response.start": True, "http.response.body": False, "afterwards": True
+    }  # fmt: skip
+    assert seen.events[0]["request"]["method"] == "GET"
+    assert counts(seen) == {"exited": 1}
+
+
+def test_a_last_message_that_cannot_be_sent_leaves_the_unit_in_charge() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await answer(send, 200, b"ok")
+        except OSError:
+            crashfree.set_tag("told", "yes")
+            crashfree.capture_message("gone")
+
+    async def server(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            raise OSError("gone")
+
+    async def nothing() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    with capture(session_mode="request") as seen:
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+        asyncio.run(AsgiMiddleware(app)(scope, nothing, server))
+        crashfree.capture_message("after")
+    assert [event.get("tags", {}) for event in seen.events] == [{"told": "yes"}, {}]

@@ -61,6 +61,7 @@ class Unit:
         mechanism: str,
         request: RequestSource | None = None,
         given: tuple[object, ...] = (),
+        entered: bool = False,
     ) -> Unit:
         """Return a new unit. For crashfree itself: others ask `Kit.unit` or `Kit.serve`."""
         unit = Unit()
@@ -70,7 +71,8 @@ class Unit:
         place = PLACE.get()
         block = None if place is None else place[1]
         unit._parent = current.of_process if block is None else block
-        unit._scope = unit._current = unit._entered = None
+        unit._scope = unit._current = None
+        unit._entered = PLACE.set((unit, None, None)) if entered else None
         unit._request = request
         unit._given = given
         unit._outer = ()
@@ -323,9 +325,7 @@ def serve_unit(
             return None
     begin = client.begin_session
     counted = _session(client, session=session) if begin is None or not session else begin()
-    begun = Unit.begun(client, counted, mechanism, request, given)
-    begun.enter()
-    return begun
+    return Unit.begun(client, counted, mechanism, request, given, True)
 
 
 def _session(client: Client, *, session: bool, automatic: bool = True) -> UnitSession:
