@@ -163,5 +163,7 @@ async def _nowhere(request: Request) -> Response:
 
 
 ROUTES: Final = [view("/", GET=_home)]
-NOWHERE: Final = Route("/{rest:path}", _nowhere, methods=["GET", "HEAD"])
+NOWHERE: Final = Route(
+    "/{rest:path}", _nowhere, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+)
 """Every other address; the last of all routes."""
