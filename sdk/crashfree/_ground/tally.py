@@ -20,7 +20,7 @@ from crashfree._ground.typed import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 
 _PATIENCE = 0.05
-_ABANDONED_AFTER = 3
+_ABANDONED_AFTER = 40
 
 
 class Tally(Generic[K]):
@@ -66,9 +66,9 @@ class Tally(Generic[K]):
         """
         lock = self._lock
         if not lock.acquire(timeout=_PATIENCE):
-            # A section holds the lock for a microsecond. Found held three times over by one and
-            # the same, it was abandoned: an exception raised by a signal handler struck between
-            # acquire and try.
+            # A section holds the lock for a microsecond. Found held for two seconds by one and the
+            # same, it was abandoned: an exception raised by a signal handler struck between
+            # acquire and try. Not sooner: on a busy machine its thread may just not get its turn.
             if self._seen != self._turns:
                 self._seen = self._turns
                 self._failures = 0

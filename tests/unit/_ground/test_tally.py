@@ -226,13 +226,15 @@ def test_what_came_late_is_folded_in_by_the_next_call() -> None:
     assert tally.take() == {"a": 20}
 
 
+@pytest.mark.slow
 def test_a_lock_that_nobody_will_release_is_given_up() -> None:
     """An exception out of a signal handler can strike right after the lock was taken."""
     tally: Tally[str] = Tally()
     tally.add("a")
     held(tally).acquire()
     tally.add("a")
-    assert [tally.take() for _ in range(3)] == [{}, {}, {}]
+    # Two seconds of waiting: a thread that holds it and does not get its turn is not given up.
+    assert [tally.take() for _ in range(40)] == [{}] * 40
     tally.add("a")
     assert tally.take() == {"a": 3}
 
