@@ -36,10 +36,13 @@ by `crashfree.set_user`, late in the request too, is told and counted in any cas
 
 Frameworks, oldest versions, and what they have of their own:
 
-    Flask                  2.3    user of Flask-Login
-    Django                 4.2    WSGI, ASGI; management commands are sessions of their own
-    Django REST framework  3.15   `APIException`
-    Starlette              0.37   websockets, background tasks, user of `AuthenticationMiddleware`
-    FastAPI                0.110  the same
-    aiohttp                3.9    the server; websockets, bodies made after the handler has returned
+    Flask                  2.3      user of Flask-Login
+    Django                 4.2      WSGI, ASGI; management commands are sessions of their own
+    Django REST framework  3.15     `APIException`
+    Starlette              0.37     websockets, background tasks, user of `AuthenticationMiddleware`
+    FastAPI                0.110.1  the same
+    aiohttp                3.9      the server; websockets, bodies made after the handler returned
+
+Servers count applications that use none of these: gunicorn 21.2, uvicorn 0.30, hypercorn 0.16,
+granian 2.8, waitress 3.0. Tasks and jobs: Celery 5.3, RQ 1.15.
 """

@@ -5,7 +5,7 @@
     app = fastapi.FastAPI()
 
 The same rules and hooks as for Starlette, on which it stands; see that module. Tested with FastAPI
-0.110 and 0.165.
+0.110.1 and 0.165.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from crashfree.types import SessionMode
 from crashfree_integrations.framework import framework, require
 from crashfree_integrations.starlette import attach
 
-OLDEST: Final = "0.110"
+OLDEST: Final = "0.110.1"
 
 
 class FastApiIntegration:

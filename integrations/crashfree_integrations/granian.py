@@ -7,7 +7,8 @@ around it; there is none for granian's own interface, RSGI. The parent serves no
 session; each worker counts for itself.
 
 Hook: there is none; the functions that bind an application to the server are wrapped, wherever
-the server's modules hold them, and `LifespanProtocol`. Tested with granian 2.0 and 2.8.
+the server's modules hold them, and `LifespanProtocol`. Tested with granian 2.8.0 and 2.8.7; earlier
+ones, with or without us, may hang when they are told to stop.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from crashfree.types import SessionMode
 from crashfree_integrations import loaded
 from crashfree_integrations.framework import framework, require
 
-OLDEST: Final = "2.0"
+OLDEST: Final = "2.8"
 _BINDING: Final = "_callback_wrapper"
 
 

@@ -261,5 +261,5 @@ def test_the_mechanism_is_the_frameworks_name() -> None:
 
 def test_an_old_fastapi_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastapi, "__version__", "0.68.1")
-    with pytest.raises(IntegrationError, match=r"fastapi>=0\.110, found 0\.68\.1"):
+    with pytest.raises(IntegrationError, match=r"fastapi>=0\.110\.1, found 0\.68\.1"):
         capture(integrations=["fastapi"]).__enter__()

@@ -221,7 +221,7 @@ def test_taken_out_again_everything_is_as_it_was(integration: Any, places: Any) 
     [
         ("uvicorn", UvicornIntegration, r"uvicorn>=0\.30"),
         ("hypercorn", HypercornIntegration, r"hypercorn>=0\.16"),
-        ("granian", GranianIntegration, r"granian>=2\.0"),
+        ("granian", GranianIntegration, r"granian>=2\.8"),
         ("waitress", WaitressIntegration, r"waitress>=3\.0"),
     ],
 )
