@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from crashfree.server import LocalServer
 from crashfree.server.context import Settings
 from crashfree.server.facts import Facts, SessionFact
-from crashfree.server.store import Store
+from crashfree.server.running import open_store
 from crashfree.server.upkeep import Upkeep
 
 _DAY = 86_400
@@ -72,7 +72,7 @@ def _sessions(count: int, users: int, start: float) -> Iterator[tuple[float, Ses
 
 def _feed(path: Path, count: int, users: int) -> float:
     """Write the history through the store's own write path; return its end."""
-    store = Store(path)
+    store = open_store(str(path))
     end = time.time() - 60
     start = end - _DAYS * _DAY
     clock = _At()
