@@ -98,7 +98,9 @@ class Server:
             for connection in self.connections:
                 answer = connection.recv(65536)
                 while not answer.endswith((b"}", b"}\n")):
-                    answer += connection.recv(65536)
+                    part = connection.recv(65536)
+                    assert part, f"{self.name} closed a connection in the middle of {answer!r}"
+                    answer += part
                 assert answer.startswith(b"HTTP/1.1 200"), answer
         return (self.cpu() - before) / times
 

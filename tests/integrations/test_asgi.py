@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
+from collections.abc import Generator
 from typing import Any
 
 import pytest
 
 import crashfree
-from crashfree.integration import Integration, JoinedUnit, unit
+from crashfree.integration import Integration, JoinedUnit, Unit, unit
 from crashfree.testing import capture
 from crashfree_integrations.asgi import AsgiMiddleware
 from tests.support.http_calls import call_asgi
@@ -283,7 +285,13 @@ def test_connections_leave_nothing_behind() -> None:
         assert len(gc.get_objects()) - before < 100
 
 
-def test_the_server_gets_the_last_message_outside_of_the_unit() -> None:
+@pytest.fixture
+def uvicorn() -> None:
+    pytest.importorskip("uvicorn.protocols.http.h11_impl")
+
+
+@pytest.mark.usefixtures("uvicorn")
+def test_uvicorn_gets_the_last_message_outside_of_the_unit() -> None:
     """It sets its keep-alive timer then, which would hold the unit for as long as it waits."""
     inside: dict[str, bool] = {}
 
@@ -311,6 +319,7 @@ def test_the_server_gets_the_last_message_outside_of_the_unit() -> None:
     assert counts(seen) == {"exited": 1}
 
 
+@pytest.mark.usefixtures("uvicorn")
 def test_a_last_message_that_cannot_be_sent_leaves_the_unit_in_charge() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -331,3 +340,54 @@ def test_a_last_message_that_cannot_be_sent_leaves_the_unit_in_charge() -> None:
         asyncio.run(AsgiMiddleware(app)(scope, nothing, server))
         crashfree.capture_message("after")
     assert [event.get("tags", {}) for event in seen.events] == [{"told": "yes"}, {}]
+
+
+@pytest.mark.usefixtures("uvicorn")
+def test_an_answer_that_is_thrown_away_while_it_is_handed_over_leaves_without_a_word() -> None:
+    """By the collector, in another context than the one in which it was served."""
+
+    class Never:
+        def __await__(self) -> Generator[None, None, None]:
+            yield
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, 200, b"ok")
+
+    async def server(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await Never()
+
+    async def nothing() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    with capture(session_mode="request") as seen:
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+        coroutine = AsgiMiddleware(app)(scope, nothing, server)
+        contextvars.copy_context().run(coroutine.send, None)
+        coroutine.close()
+        assert isinstance(unit(mechanism="next", session=False), Unit)
+    assert counts(seen) == {"exited": 1}
+
+
+@pytest.mark.usefixtures("uvicorn")
+def test_an_answer_that_is_sent_from_a_copy_of_the_context_is_sent() -> None:
+    """As bridges between sync and async code do it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.create_task(answer(send, 200, b"ok"))
+        crashfree.capture_message("afterwards")
+
+    async def nothing() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    sent: list[str] = []
+
+    async def server(message: Any) -> None:
+        sent.append(message["type"])
+
+    with capture(session_mode="request") as seen:
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+        asyncio.run(AsgiMiddleware(app)(scope, nothing, server))
+    assert sent == ["http.response.start", "http.response.body"]
+    assert seen.events[0]["request"]["method"] == "GET"
+    assert counts(seen) == {"exited": 1}

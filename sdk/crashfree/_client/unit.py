@@ -169,12 +169,34 @@ class Unit:
         place = PLACE.get()
         try:
             PLACE.reset(entered)
-        except ValueError:
+        except (ValueError, RuntimeError):
             # A coroutine that was thrown away is closed by the collector, in whatever context it
-            # finds; there is nothing to leave there.
+            # finds, or while its unit was paused; there is nothing to leave there.
             return
         # The innermost scope stays the unit's, for its next segment.
         self._current = None if place is None else place[2]
+
+    def pause(self) -> current.Place | None:
+        """Step out of the unit, as long as it takes to hand something to the server.
+
+        Returns what `resume` needs, None when there was nothing to step out of. Cheaper than
+        `leave` and `enter`.
+        """
+        entered = self._entered
+        if entered is None:
+            return None
+        place = PLACE.get()
+        try:
+            PLACE.reset(entered)
+        except ValueError:
+            # Some bridge between sync and async code answers, in a copy of our context.
+            return None
+        return place
+
+    def resume(self, place: current.Place | None) -> None:
+        """Step back into the unit."""
+        if place is not None:
+            self._entered = PLACE.set(place)
 
     def __enter__(self) -> Unit:
         self.enter()
