@@ -112,6 +112,23 @@ def test_a_turn_does_what_is_due_and_changes_no_number(
         assert db.execute("SELECT count(*) FROM duration_days").fetchone()[0] >= 9
 
 
+def test_a_turn_tidies_the_catalog_as_well(aged: tuple[LocalServer, FakeClock]) -> None:
+    server, clock = aged
+    old = clock.time() - 31 * _DAY
+    with server.store.write() as db:
+        for date in (old, clock.time() - _DAY):
+            db.execute(
+                "INSERT INTO activities (project_id, issue_id, type, data, date)"
+                " VALUES (1, 1, 'first_seen', '{}', ?)",
+                (date,),
+            )
+    Upkeep(server.store, clock, Settings(retention_days=30)).turn()
+    with server.store.read() as db:
+        dates = [row[0] for row in db.execute("SELECT date FROM activities")]
+    assert old not in dates
+    assert clock.time() - _DAY in dates
+
+
 def test_a_sealed_day_that_changes_is_read_anew(aged: tuple[LocalServer, FakeClock]) -> None:
     server, clock = aged
     server.store.seal_durations(before_day=10**6)
