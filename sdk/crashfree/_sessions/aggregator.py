@@ -3,6 +3,9 @@
 It owns the ledger of this process, opens it when the first unit begins (so a pre-forking master
 that serves nothing has none), and lends what has ended to whoever sends it.
 
+Without a global lock: `minute` is replaced by one assignment and never changed; two threads that
+turn at once make two equal ones, and either will do. The ledger is opened under a lock.
+
 Threads: `turn` any; `take`, `settle` and `give_back` where the client flushes. Fork: the child
 opens a ledger of its own when its first unit begins. Source: sessions.md section 2.
 """

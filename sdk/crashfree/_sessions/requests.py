@@ -5,18 +5,26 @@ signal handlers and finalizers too. Nothing here waits for a lock.
 
 Invariants: each unit that begins ends in one column at most; a status never gets better.
 
+Without a global lock: a minute is complete before it is put in place, by one assignment; flags are
+only ever set; records are appended under the window's own lock (`windows`). Who of several ends a
+unit is decided by deleting an attribute where there is a global lock, and by popping from a list
+where there is none: checking and deleting a slot are two steps there.
+
 Fork: a unit that began in the parent counts nothing in the child.
 Source: sessions.md sections 2 and 3.6.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from crashfree._ground.clock import Clock
 from crashfree._sessions.aggregator import Minute, SessionAggregator
 from crashfree._sessions.identity import did_of
 from crashfree._sessions.verdict import Verdict
+
+_PARALLEL = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class RequestSession:
@@ -33,10 +41,13 @@ class RequestSession:
         "live",
         "minute",
         "troubled",
+        "turn",
         "unended",
     )
     unended: bool
     """Deleted by whoever ends the session: deleting twice is an error, and atomic."""
+    turn: list[None]
+    """Stands for `unended` where threads run in parallel."""
     live: bool
     """Whether it has not ended. To read: asking for what is not there any more costs more."""
     minute: Minute
@@ -68,8 +79,11 @@ class RequestSession:
         if not self.live:
             return
         try:
-            del self.unended
-        except AttributeError:
+            if _PARALLEL:
+                self.turn.pop()
+            else:
+                del self.unended
+        except (AttributeError, IndexError):
             return
         self.live = False
         minute = self.minute
@@ -127,6 +141,8 @@ class RequestSessions:
             minute.full(minute.begun)
         session = RequestSession()
         session.unended = session.live = True
+        if _PARALLEL:
+            session.turn = [None]
         session.minute = minute
         session.did = did
         session.troubled = False

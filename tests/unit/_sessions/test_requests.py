@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from crashfree._sessions import requests
 from crashfree._sessions.aggregator import SessionAggregator
 from crashfree._sessions.application import NoSessions
 from crashfree._sessions.requests import RequestSessions
@@ -60,7 +61,12 @@ def test_a_unit_in_flight_is_not_sent(shop: Shop) -> None:
     assert shop.flush() == {"exited": 1}
 
 
-def test_one_of_many_that_end_it_at_once_counts_it(shop: Shop) -> None:
+@pytest.mark.parametrize("parallel", [False, True])
+def test_one_of_many_that_end_it_at_once_counts_it(
+    shop: Shop, parallel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the way of builds with a global lock, and of those without."""
+    monkeypatch.setattr(requests, "_PARALLEL", parallel)
     for _ in range(200):
         unit = shop.requests.begin()
         barrier = threading.Barrier(4)
@@ -233,9 +239,9 @@ def test_making_room_is_guarded_since_a_request_pays_for_it() -> None:
         return safe
 
     aggregator = SessionAggregator(ATTRIBUTES, guarded=guarded)
-    requests = RequestSessions(aggregator, FakeClock())
+    served = RequestSessions(aggregator, FakeClock())
     for _ in range(5000):
-        requests.begin().end()
+        served.begin().end()
     assert asked
     batch = aggregator.take()
     assert batch is not None
