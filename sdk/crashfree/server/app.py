@@ -21,7 +21,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Router
 from starlette.types import Receive, Scope, Send
 
-from crashfree.server import catalog_api, openapi, outcomes, projects_api, sessions_api
+from crashfree.server import (
+    catalog_api,
+    documents_api,
+    openapi,
+    outcomes,
+    projects_api,
+    sessions_api,
+)
 from crashfree.server.context import Context
 from crashfree.server.endpoint import Problem, answer
 from crashfree.server.intake import Intake
@@ -199,6 +206,7 @@ def routes() -> list[BaseRoute]:
         *sessions_api.ROUTES,
         *outcomes.ROUTES,
         *projects_api.ROUTES,
+        *documents_api.ROUTES,
         *catalog_api.ROUTES,
     ]
     described = openapi.route(listed, catalog_api.BODIES, catalog_api.QUERIES)
