@@ -96,6 +96,11 @@ print(__import__("json").dumps(names))
     assert len(names) <= most, names
 
 
+def test_importlib_is_whole_before_anything_is_imported_beside_the_main_thread() -> None:
+    """While its file is read, `import importlib.util` elsewhere breaks `import_module` for good."""
+    assert "importlib._bootstrap" in loaded_by("import crashfree._ground.forkgate")
+
+
 def test_init_starts_no_thread_where_units_are_served() -> None:
     """It may be the master of workers that are yet to be forked."""
     script = """

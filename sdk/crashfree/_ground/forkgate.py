@@ -19,6 +19,11 @@ from crashfree._ground.typed import Generic, TypeVar
 
 T = TypeVar("T")
 
+# Before anybody imports beside the main thread. `importlib` stands in sys.modules while its own
+# file is read; whoever imports `importlib.util` in that moment gets a second, empty
+# `importlib._bootstrap`, and from then on no `import_module` of the program works.
+__import__("importlib")
+
 # The slowest import behind the gate (urllib3 with ssl) takes about 60 ms on a cold disk.
 _PATIENCE = 1.0
 
