@@ -40,6 +40,9 @@ RUN = "run"
 SESSION = "session"
 LEDGER = "ledger"
 FAULT = "fault"
+# The time of a crash is the time of a file, and the clock of files goes in steps of up to 10 ms: a
+# session that had only just begun may look younger than the crash that ended it.
+_FILE_TIME = 0.05
 
 
 class PostMortem(NamedTuple):
@@ -166,10 +169,11 @@ def _updates(
 
 def _final(entry: Entry, session: SessionState, ending: Ending) -> SessionUpdate:
     started = session.started.wall
-    crashed = ending.crashed and ending.at is not None and ending.at >= started
+    crashed = ending.crashed and ending.at is not None and ending.at >= started - _FILE_TIME
     if crashed and ending.at is not None:
-        passed = 0.0 if entry.left is not None else max(0.0, ending.at - entry.seen)
-        state = session.crashed(at=Mark(ending.at, entry.worked + passed, 0.0))
+        at = max(ending.at, started)
+        passed = 0.0 if entry.left is not None else max(0.0, at - entry.seen)
+        state = session.crashed(at=Mark(at, entry.worked + passed, 0.0))
     elif entry.left is not None:
         state = session.ended("exited", at=Mark(entry.left, entry.worked, 0.0))
     elif ending.cause == "clean":

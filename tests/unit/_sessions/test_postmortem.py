@@ -113,6 +113,14 @@ def test_a_crash_is_at_the_time_of_the_crash(run: Run) -> None:
     assert (update["status"], update["errors"], update["duration"]) == ("crashed", 1, 12)
 
 
+def test_a_crash_right_after_the_start_is_not_older_than_the_session(run: Run) -> None:
+    """The clock of files goes in steps, and lags behind the one that the session began by."""
+    run.desk.sessions.begin()
+    run.fault = SEGFAULT
+    (update,) = run.died(crashed_at=run.started - 0.004).updates
+    assert (update["status"], update["errors"], update["duration"]) == ("crashed", 1, 0.0)
+
+
 def test_a_crash_older_than_the_session_is_not_its_own(run: Run) -> None:
     """W34."""
     run.desk.sessions.begin()
