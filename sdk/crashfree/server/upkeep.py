@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from crashfree._ground.clock import Clock
@@ -33,13 +34,15 @@ _HOUR_US: Final = 3_600_000_000
 class Upkeep:
     """The upkeep of one running server."""
 
-    __slots__ = ("_clock", "_hour", "_settings", "_stop", "_store", "_thread", "_troubles")
+    __slots__ = ("_clock", "_due", "_hour", "_settings", "_stop", "_store", "_thread", "_troubles")
     _store: Store
     _clock: Clock
     _settings: Settings
     _stop: threading.Event
     _thread: threading.Thread | None
     _hour: int
+    _due: list[Callable[[float], object]]
+    """The hourly jobs that are still to be done, the first one first."""
     _troubles: Troubles
 
     def __init__(self, store: Store, clock: Clock, settings: Settings) -> None:
@@ -49,6 +52,7 @@ class Upkeep:
         self._stop = threading.Event()
         self._thread = None
         self._hour = 0
+        self._due = []
         self._troubles = Troubles()
 
     def start(self) -> None:
@@ -82,13 +86,36 @@ class Upkeep:
         hour = int(now // _HOUR)
         if hour != self._hour:
             self._hour = hour
-            with self._store.write() as db:
-                refresh_stages(db, now=now)
-            self._store.seal_durations(before_day=int(now // _DAY))
-            forget_keys(self._store, before=now - KEYS_KEPT_DAYS * _DAY)
-            oldest = now - self._settings.retention_days * _DAY
-            prune(self._store, before=oldest, max_events=self._settings.max_events)
-            catalog_hooks.tidy(self._store, now=now, before=oldest)
+            self._due = [self._judge, self._seal, self._forget, self._prune, self._tidy]
+        while self._due:
+            try:
+                self._due[0](now)
+            except (Busy, sqlite3.OperationalError):
+                raise  # the next turn goes on with this one
+            except Exception as error:  # noqa: BLE001 -- nor may it keep the others from theirs
+                self._troubles.note(error, "upkeep")
+            del self._due[0]
+
+    # Once an hour.
+
+    def _judge(self, now: float) -> None:
+        with self._store.write() as db:
+            refresh_stages(db, now=now)
+
+    def _seal(self, now: float) -> None:
+        self._store.seal_durations(before_day=int(now // _DAY))
+
+    def _forget(self, now: float) -> None:
+        forget_keys(self._store, before=now - KEYS_KEPT_DAYS * _DAY)
+
+    def _prune(self, now: float) -> None:
+        prune(self._store, before=self._oldest(now), max_events=self._settings.max_events)
+
+    def _tidy(self, now: float) -> None:
+        catalog_hooks.tidy(self._store, now=now, before=self._oldest(now))
+
+    def _oldest(self, now: float) -> float:
+        return now - self._settings.retention_days * _DAY
 
 
 def forget_keys(store: Store, *, before: float) -> int:

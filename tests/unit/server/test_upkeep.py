@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 
 import pytest
 
 from crashfree.server import LocalServer
 from crashfree.server.context import Settings
+from crashfree.server.engine import Busy
 from crashfree.server.upkeep import Upkeep, forget_keys, prune
 from tests.support.clock import FakeClock
 from tests.support.serving import ask, envelope, rfc3339, send, session
@@ -127,6 +129,53 @@ def test_a_turn_tidies_the_catalog_as_well(aged: tuple[LocalServer, FakeClock]) 
         dates = [row[0] for row in db.execute("SELECT date FROM activities")]
     assert old not in dates
     assert clock.time() - _DAY in dates
+
+
+class _Rival(FakeClock):
+    """A clock that, asked for the time, lets another process take the database."""
+
+    def __init__(self, path: str, now: float) -> None:
+        super().__init__(now)
+        self.other = sqlite3.connect(path, isolation_level=None)
+        self.wanted = True
+
+    def time(self) -> float:
+        if self.wanted:
+            self.wanted = False
+            self.other.execute("BEGIN IMMEDIATE")
+        return super().time()
+
+
+def test_what_a_busy_database_put_off_is_done_in_the_next_turn(
+    aged: tuple[LocalServer, FakeClock],
+) -> None:
+    server, _ = aged
+    rival = _Rival(server.store.path, _START + 10 * _DAY)
+    upkeep = Upkeep(server.store, rival, Settings(retention_days=3))
+    try:
+        with pytest.raises(Busy):
+            upkeep.turn()
+    finally:
+        rival.other.close()
+    assert _totals(server, 10)["sum(session)"] == 20
+    upkeep.turn()
+    assert _totals(server, 10)["sum(session)"] == 6
+
+
+def test_a_job_that_fails_is_told_once_an_hour_and_does_not_keep_the_others_from_theirs(
+    aged: tuple[LocalServer, FakeClock], caplog: pytest.LogCaptureFixture
+) -> None:
+    server, clock = aged
+    clock.set_wall(_START + 10 * _DAY)
+    server.store.set_meta("keys_forgotten_us", "never")
+    upkeep = Upkeep(server.store, clock, Settings(retention_days=3))
+    upkeep.turn()
+    assert _totals(server, 10)["sum(session)"] == 6, "pruning comes after what failed"
+    upkeep.turn()
+    assert len(caplog.records) == 1
+    clock.advance(3600)
+    upkeep.turn()
+    assert len(caplog.records) == 2
 
 
 def test_a_sealed_day_that_changes_is_read_anew(aged: tuple[LocalServer, FakeClock]) -> None:
