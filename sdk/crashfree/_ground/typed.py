@@ -75,7 +75,7 @@ else:
     def cast(kind, value):
         return value
 
-    class _ProtocolType(type):
+    class _CheckedType(type):
         """Lets `isinstance` ask for members, where the protocol says that it may."""
 
         def __instancecheck__(cls, instance):
@@ -87,38 +87,75 @@ else:
         def __getitem__(cls, item):
             return cls
 
-    class Protocol(metaclass=_ProtocolType):
-        """A protocol says what is there; nothing is made of it."""
+    class _Shape:
+        """A protocol: it says what is there, and nothing is made of it.
 
-        __slots__ = ()
+        A class statement calls the type of its first base; this one makes a class, ten times as
+        dear, only for who is `runtime_checkable`, or implements a protocol by name.
+        """
+
+        def __new__(cls, name, bases, space):
+            if bases and Protocol not in bases:
+                return _CheckedType(name, tuple(map(_class_of, bases)), space)
+            return object.__new__(cls)
+
+        def __init__(self, name, bases, space):
+            self.__dict__ = space
+            space["__name__"] = name
+            space["_crashfree_bases"] = bases
+
+        def __getitem__(self, item):
+            return self
+
+        def __or__(self, other):
+            return self
+
+        __ror__ = __or__
+
+    Protocol = _Shape("Protocol", (), {})
+
+    def _class_of(shape):
+        """Return a protocol as a class."""
+        if type(shape) is not _Shape:
+            return shape
+        space = vars(shape).copy()
+        name, bases = space.pop("__name__"), space.pop("_crashfree_bases")
+        return _CheckedType(name, tuple(_class_of(base) for base in bases), space)
 
     def runtime_checkable(protocol):
+        made = _class_of(protocol)
         members = set()
-        for base in protocol.__mro__:
-            if base not in (Protocol, object):
-                members.update(base.__dict__.get("__annotations__", ()))  # noqa: RUF063
-                members.update(name for name in vars(base) if not name.startswith("_"))
-        protocol._crashfree_members = frozenset(members)
-        return protocol
+        for base in made.__mro__[:-1]:
+            members.update(base.__dict__.get("__annotations__", ()))  # noqa: RUF063
+            members.update(name for name in vars(base) if not name.startswith("_"))
+        made._crashfree_members = frozenset(members)
+        return made
 
     class _TypedDictType(type):
         """What a TypedDict's class makes is a dict, no more and no less."""
 
         def __new__(mcs, name, bases, space, total=True):
+            space["__total__"] = total
             return type.__new__(mcs, name, bases, space)
 
         def __init__(cls, name, bases, space, total=True):
-            type.__init__(cls, name, bases, space)
-            own = frozenset(space.get("__annotations__", ()))
-            inherited = [base for base in bases if isinstance(base, _TypedDictType)]
-            required = [getattr(base, "__required_keys__", frozenset()) for base in inherited]
-            optional = [getattr(base, "__optional_keys__", frozenset()) for base in inherited]
-            cls.__total__ = total
-            cls.__required_keys__ = frozenset().union(*required, own if total else ())
-            cls.__optional_keys__ = frozenset().union(*optional, () if total else own)
+            """Nothing: which keys are required is found out when somebody asks."""
 
         def __call__(cls, *entries, **more):
             return dict(*entries, **more)
+
+        @property
+        def __required_keys__(cls):
+            return cls._keys(True)
+
+        @property
+        def __optional_keys__(cls):
+            return cls._keys(False)
+
+        def _keys(cls, total):
+            spaces = [vars(base) for base in cls.__mro__[:-2]]
+            chosen = [space for space in spaces if space["__total__"] is total]
+            return frozenset().union(*(space.get("__annotations__", ()) for space in chosen))
 
     class TypedDict(dict, metaclass=_TypedDictType):
         """The shape of a dict."""
@@ -126,73 +163,75 @@ else:
     # What a namedtuple has; one of each for all of them, where the standard library makes six
     # functions and compiles one for each: 80 microseconds, forty times.
 
-    def _first(cls, *values, **named):
-        """Make the first instances; the constructor is compiled for who turns out to be many.
+    class _Record(tuple):
+        """What every NamedTuple is."""
 
-        And for whoever gives the wrong fields: its complaint is the one that is known.
-        """
-        owner = next(base for base in cls.__mro__ if "_fields" in base.__dict__)
-        made = _counts[owner] = _counts.get(owner, 0) + 1
-        if made <= _FEW:
-            given = dict(zip(owner._fields, values, strict=False))
-            whole = owner._field_defaults | given | named
-            twice = len(given) < len(values) or given.keys() & named.keys()
-            if not twice and whole.keys() == set(owner._fields):
-                return tuple.__new__(cls, [whole[name] for name in owner._fields])
-        defaults = owner._field_defaults.values()
-        model = _namedtuple(owner.__name__, owner._fields, defaults=defaults)
-        owner.__new__ = staticmethod(model.__new__)
-        _counts.pop(owner, None)
-        return owner.__new__(cls, *values, **named)
+        __slots__ = ()
+
+        def __new__(cls, /, *values, **named):
+            """Make the first instances; the constructor is compiled for who turns out to be many.
+
+            And for whoever gives the wrong fields: its complaint is the one that is known.
+            """
+            owner = next(base for base in cls.__mro__ if "_fields" in base.__dict__)
+            made = _counts[owner] = _counts.get(owner, 0) + 1
+            if made <= _FEW:
+                given = dict(zip(owner._fields, values, strict=False))
+                whole = owner._field_defaults | given | named
+                twice = len(given) < len(values) or given.keys() & named.keys()
+                if not twice and whole.keys() == set(owner._fields):
+                    return tuple.__new__(cls, [whole[name] for name in owner._fields])
+            defaults = owner._field_defaults.values()
+            model = _namedtuple(owner.__name__, owner._fields, defaults=defaults)
+            owner.__new__ = staticmethod(model.__new__)
+            _counts.pop(owner, None)
+            return owner.__new__(cls, *values, **named)
+
+        def __repr__(self):
+            pairs = zip(self._fields, self, strict=True)
+            shown = ", ".join(f"{name}={value!r}" for name, value in pairs)
+            return f"{type(self).__name__}({shown})"
+
+        def __getnewargs__(self):
+            return tuple(self)
+
+        @classmethod
+        def _make(cls, iterable):
+            made = tuple.__new__(cls, iterable)
+            if len(made) != len(cls._fields):
+                raise TypeError(f"Expected {len(cls._fields)} arguments, got {len(made)}")
+            return made
+
+        def _replace(self, /, **changes):
+            made = self._make(map(changes.pop, self._fields, self))
+            if changes:
+                raise ValueError(f"Got unexpected field names: {list(changes)!r}")
+            return made
+
+        __replace__ = _replace
+
+        def _asdict(self):
+            return dict(zip(self._fields, self, strict=True))
 
     _FEW = 3
     _counts = {}
 
-    def _made_of(cls, iterable):
-        made = tuple.__new__(cls, iterable)
-        if len(made) != len(cls._fields):
-            raise TypeError(f"Expected {len(cls._fields)} arguments, got {len(made)}")
-        return made
+    class _Named:
+        """Makes of a class body what `collections.namedtuple` would make of it.
 
-    def _replaced(self, /, **changes):
-        made = self._make(map(changes.pop, self._fields, self))
-        if changes:
-            raise ValueError(f"Got unexpected field names: {list(changes)!r}")
-        return made
+        Called by the class statement, as the type of the base that stands there.
+        """
 
-    def _shown(self):
-        pairs = zip(self._fields, self, strict=True)
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in pairs)})"
-
-    _COMMON = {
-        "__slots__": (),
-        "__new__": staticmethod(_first),
-        "__repr__": _shown,
-        "__getnewargs__": lambda self: tuple(self),
-        "__replace__": _replaced,
-        "_make": classmethod(_made_of),
-        "_replace": _replaced,
-        "_asdict": lambda self: dict(zip(self._fields, self, strict=True)),
-    }
-
-    class _NamedTupleType(type):
-        """Makes of a class body what `collections.namedtuple` would make of it."""
-
-        def __new__(mcs, name, bases, space):
-            fields = space.get("__annotations__", {})
-            names = tuple(fields)
+        def __new__(cls, name, bases, space):
+            names = tuple(space.get("__annotations__", ()))
             defaults = {field: space[field] for field in names if field in space}
             if names[len(names) - len(defaults) :] != tuple(defaults):
                 raise TypeError(f"{name}: a field without a default follows one with a default")
-            made = {field: _getter(index, "") for index, field in enumerate(names)}
-            made |= _COMMON
-            made |= {key: value for key, value in space.items() if key not in fields}
-            made |= {"_fields": names, "_field_defaults": defaults, "__match_args__": names}
-            return type(name, (tuple,), made)
+            for index, field in enumerate(names):
+                space[field] = _getter(index, "")
+            space["__slots__"] = ()
+            space["_fields"] = space["__match_args__"] = names
+            space["_field_defaults"] = defaults
+            return type(name, (_Record,), space)
 
-    class _NamedTupleWord:
-        def __mro_entries__(self, bases):
-            return (_NAMED_TUPLE,)
-
-    _NAMED_TUPLE = type.__new__(_NamedTupleType, "NamedTuple", (), {})
-    NamedTuple = _NamedTupleWord()
+    NamedTuple = object.__new__(_Named)
