@@ -186,7 +186,10 @@ def _root(name: str | None) -> Parser:
     parser.add_argument("--version", action="version", version=f"crashfree {__version__}")
     options.add_connection(parser)
     if name in COMMANDS:
-        commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+        # `prog`: else argparse would begin every usage with our own wording of it.
+        commands = parser.add_subparsers(
+            prog="crashfree", metavar="COMMAND", dest="command", required=True
+        )
         _module_of(COMMANDS[name]).add(commands)
     return parser
 

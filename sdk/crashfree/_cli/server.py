@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import sqlite3
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -88,7 +89,10 @@ def _backup(args: argparse.Namespace) -> int:
         raise UsageFailure(f"{args.copy} is there already; name a new file")
     transfer = extra("crashfree.server.transfer")
     with _store(args) as store:
-        transfer.backup(store, args.copy)
+        try:
+            transfer.backup(store, args.copy)
+        except (OSError, sqlite3.Error) as error:
+            raise UsageFailure(f"{args.copy}: {error}") from None
     if args.json:
         output.emit({"copy": args.copy, "bytes": os.path.getsize(args.copy)})
     else:
@@ -168,8 +172,7 @@ def _import(args: argparse.Namespace) -> int:
     if args.json:
         output.emit({"imported": counts})
     else:
-        told = ", ".join(f"{count} {kind}s" for kind, count in counts.items())
-        output.say(f"imported {told or 'nothing'}")
+        output.say(f"imported {_counted(counts) or 'nothing'}")
     return 0
 
 
@@ -213,7 +216,8 @@ def _filters(args: argparse.Namespace) -> int:
                 try:
                     rules.set_filters(store, db, project, changes)
                 except filters.InvalidFilter as error:
-                    raise UsageFailure(f"{error.name}: {error}") from None
+                    option = error.name.replace("_", "-")
+                    raise UsageFailure(f"--{option}: {error}") from None
         with store.read() as db:
             summaries = filters.summaries(
                 rules.filter_settings(store, db, project),
@@ -230,13 +234,17 @@ def _filters(args: argparse.Namespace) -> int:
                 _setting(entry.settings),
                 "yes",
                 "yes" if entry.sessions else "no",
-                ", ".join(f"{count} {name}" for name, count in entry.dropped.items()) or "-",
+                _counted(entry.dropped) or "-",
                 entry.note,
             )
             for entry in summaries
         ],
     )
     return 0
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
 
 
 def _setting(value: Any) -> str:
@@ -249,12 +257,21 @@ def _setting(value: Any) -> str:
 def _store(args: argparse.Namespace, *, create: bool = False) -> Generator[Any, None, None]:
     if not create and not os.path.exists(args.db):
         raise UsageFailure(f"--db {args.db}: there is no such file")
+    busy = extra("crashfree.server.engine").Busy
     try:
         store = extra("crashfree.server.running").open_store(args.db)
     except ConfigurationError as error:
         raise UsageFailure(f"--db {args.db}: {error}") from None
     try:
         yield store
+    except busy as error:
+        raise Failure(
+            f"--db {args.db}: another process keeps it busy: {error}",
+            code="busy",
+            remedy="try again; nothing is lost, and what was done stays done",
+        ) from None
+    except sqlite3.Error as error:
+        raise Failure(f"--db {args.db}: {error}", code="database") from None
     finally:
         store.close()
 

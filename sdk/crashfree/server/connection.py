@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, MutableMapping
 from importlib import import_module
 from typing import Any, Final, cast
 
-from crashfree.server import usual
+from crashfree.server import answers, usual
+from crashfree.server.answers import Refusal
 
 Take = Callable[[usual.Head, bytes, "str | None", Callable[[int, bytes], None]], bool]
 """Head, body, the client's address, what to do with status and answer; False: not taken."""
@@ -28,8 +29,9 @@ HEAD_BYTES: Final = 40 * 1024
 _SOON: Final = 0.1
 """How long the rest of a usual request is waited for here."""
 _MOST_HELD: Final = 64 * 1024
-_LATE: Final = b'{"detail":"timeout: the request did not arrive"}'
-_LONG: Final = b'{"detail":"bad request: the head is too large"}'
+_LATE: Final = Refusal(408, "timeout: the request did not arrive")
+_LONG: Final = Refusal(431, "the head of the request is too large")
+_BROKEN: Final = Refusal(400, "bad request body, or head: this is not HTTP")
 
 
 def _parser() -> tuple[str, type[asyncio.Protocol]]:
@@ -138,7 +140,7 @@ class _Guard:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[misc]
         self.open_connections.add(cast("asyncio.Transport", transport))
-        self._timer = self.loop.call_later(HEAD_TIME, self._refuse, 408, _LATE)
+        self._timer = self.loop.call_later(HEAD_TIME, self._refuse, _LATE)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_complete()
@@ -164,9 +166,9 @@ class _Guard:
             return
         self._size += len(data)
         if self._size > HEAD_BYTES:
-            self._refuse(431, _LONG)
+            self._refuse(_LONG)
         elif self._timer is None:
-            self._timer = self.loop.call_later(HEAD_TIME, self._refuse, 408, _LATE)
+            self._timer = self.loop.call_later(HEAD_TIME, self._refuse, _LATE)
 
     def eof_received(self) -> bool | None:
         if self._direct and self._in_work:
@@ -274,13 +276,20 @@ class _Guard:
             self._timer.cancel()
             self._timer = None
 
-    def _refuse(self, status: int, body: bytes) -> None:
+    def send_400_response(self, msg: str) -> None:
+        """Answer what uvicorn's parser cannot read; it has a page of text for that."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            self._refuse(_BROKEN)
+        else:
+            self.transport.close()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what never becomes a request, as the ingest paths do: it may be one of theirs."""
         self._head_complete()
         if not self.transport.is_closing():
-            self.transport.write(
-                b"HTTP/1.1 %d \r\ncontent-type: application/json\r\nconnection: close\r\n"
-                b"content-length: %d\r\n\r\n%s" % (status, len(body), body)
-            )
+            top = self.tops.top(refusal.status, self.server_state.default_headers)
+            self.transport.write(top + b"connection: close\r\n" + answers.refused(refusal))
             self.transport.close()
 
 

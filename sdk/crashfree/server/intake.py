@@ -21,8 +21,9 @@ from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 
+from crashfree._protocol.decoding import check, decode_envelope
 from crashfree._protocol.dsn import Dsn
-from crashfree._protocol.envelope import Envelope, check, decode_envelope
+from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import received_item
 from crashfree._protocol.limits import Limits
 from crashfree.errors import EnvelopeError
@@ -42,6 +43,9 @@ Answer = Callable[[int, bytes], None]
 """Status, and the rest of the answer: headers, the blank line, the body."""
 
 _PATHS: Final = frozenset(("envelope", "store"))
+_ELSEWHERE: Final = frozenset(("security", "minidump", "unreal"))
+"""What Sentry takes beside; clients that ask for it are told so, browsers included."""
+_DIGITS: Final = 18
 _TOO_MANY_AGGREGATES: Final = 2**31
 
 
@@ -95,11 +99,13 @@ class Intake:
 
     @staticmethod
     def owns(path: str) -> bool:
-        """Return whether a path is one of ours: `/api/<project>/envelope/` or `/store/`."""
+        """Return whether a path is for ingest: `/api/<project>/envelope/` and its like."""
         parts = path.split("/")
-        if len(parts) == 5 and not parts[4]:
-            parts.pop()
-        return len(parts) == 4 and parts[1] == "api" and parts[3] in _PATHS and parts[2].isdigit()
+        if len(parts) < 4 or parts[1] != "api":
+            return False
+        if parts[3] in _PATHS:
+            return len(parts) == 4 or (len(parts) == 5 and not parts[4])
+        return parts[3] in _ELSEWHERE and parts[2] != "0"
 
     # The usual request.
 
@@ -176,6 +182,9 @@ class Intake:
             return
         body = Body(receive, self._context, scope["headers"], self._watch)
         try:
+            project, endpoint = scope["path"].split("/")[2:4]
+            if endpoint in _ELSEWHERE or not (project.isascii() and project.isdigit()):
+                raise Refusal(404, "not found: this server takes /api/<project>/envelope/")
             if method != "POST":
                 raise Refusal(
                     405, f"method not allowed: {method}", headers=[(b"allow", b"POST, OPTIONS")]
@@ -208,7 +217,8 @@ class Intake:
     async def _take(self, scope: Scope, body: Body) -> tuple[Facts, Limited]:
         head = heads.read(scope["headers"])
         _, _, project_text, endpoint, *_ = scope["path"].split("/")
-        project_id = int(project_text[:18])
+        # No project has a number that long.
+        project_id = int(project_text) if len(project_text) <= _DIGITS else 0
         try:
             key = auth.sender_key(head.auth, scope["query_string"].decode("latin-1"))
         except auth.Refused as refused:

@@ -2,10 +2,14 @@
 
     ?field=sum(quantity)&groupBy=outcome&groupBy=reason&groupBy=category&statsPeriod=14d
 
+Three outcomes are ours: `skipped` (taken, and of a kind that is not kept), `noted` (sessions that
+count, with something odd about them: `duplicate_init`, `missing_init`, `late_update`) and
+`not_forwarded` (envelopes that never reached the upstream server). `outcome` narrows to some.
+
 Kept by project and UTC day, so the range is widened to whole days, and the answer says to which.
 Sessions that were taken are not counted here: `…/sessions/` counts those.
 
-Threads: handlers run on any thread. Source: ingest.md section 2.3, wire.md section 6.
+Threads: handlers run on any thread. Source: ingest.md section 2.3, wire.md section 6, sessions.md 5.3.
 """
 
 from __future__ import annotations
@@ -30,6 +34,9 @@ _OUTCOMES: Final = {
     "filtered": "filtered",
     "refused": "invalid",
     "discarded": "client_discard",
+    "skipped": "skipped",
+    "sessions": "noted",
+    "not_forwarded": "not_forwarded",
 }
 
 
@@ -71,6 +78,10 @@ def get_outcomes(call: Call) -> Response:
     for name in groups:
         if name not in _GROUPS:
             raise Problem(400, f'Invalid groupBy: "{name[:60]}"')
+    wanted = call.query.getlist("outcome") or [*_OUTCOMES.values()]
+    for name in wanted:
+        if name not in _OUTCOMES.values():
+            raise Problem(400, f'Invalid outcome: "{name[:60]}"')
     span = ranges.parse_range(call.query, call.now)
     with call.store.read() as db:
         selection = select(db, call.query, call.store.projects(db), ())
@@ -78,7 +89,7 @@ def get_outcomes(call: Call) -> Response:
     category = call.query.get("category")
     sums: dict[tuple[Any, ...], int] = {}
     for each in found:
-        if category in (None, "", each.category):
+        if each.outcome in wanted and category in (None, "", each.category):
             key = tuple(getattr(each, name) for name in groups)
             sums[key] = sums.get(key, 0) + each.quantity
     first, last = days_of(span)

@@ -18,7 +18,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from crashfree._ground import ids, json
@@ -65,6 +65,7 @@ class Store:
         self.path = os.fspath(path)
         self._lock = threading.Lock()
         self._closed = False
+        make_private(self.path)
         self._writer = self._connect(_WRITER_CACHE)
         try:
             # The application's own checkpoints: see `checkpoint`.
@@ -437,6 +438,16 @@ class Store:
                 self._watcher = None
         for db in idle:
             db.close()
+
+
+def make_private(path: str) -> None:
+    """Make an empty file that only its owner can read, where there is none.
+
+    A database holds the token and what users have sent. SQLite gives its log the same rights, and
+    says itself what is wrong with a path that cannot be used.
+    """
+    with suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _begin(db: sqlite3.Connection) -> None:

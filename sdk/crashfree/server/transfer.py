@@ -26,7 +26,7 @@ from crashfree.server.facts import (
     SessionFact,
     packed,
 )
-from crashfree.server.store import Store
+from crashfree.server.store import Store, make_private
 
 FORMAT: Final = 1
 KINDS: Final = ("project", "release", "session", "aggregate", "event")
@@ -383,6 +383,7 @@ def _event_fact(line: Mapping[str, Any]) -> EventFact:
 
 def backup(store: Store, destination: str) -> None:
     """Copy the database, while it is in use, to a new file."""
+    make_private(destination)
     target = sqlite3.connect(destination)
     try:
         with store.read() as db:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,29 @@ def test_filters_are_shown_and_changed(database: Path, capsys: pytest.CaptureFix
 
 
 def test_filters_are_a_table_for_people(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with LocalServer(database=database) as server, server.store.write() as db:
+        day = int(time.time() // 86_400)
+        for category, quantity in (("error", 1), ("session", 5)):
+            db.execute(
+                "INSERT INTO tallies VALUES (1, ?, 'filtered', ?, 'release-version', ?)",
+                (day, category, quantity),
+            )
     assert run(["server", "filters", "--db", str(database)]) == 0
-    assert "cannot see sessions" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "cannot see sessions" in told
+    assert "1 error, 5 sessions" in told
+
+
+def test_a_refused_filter_is_named_as_its_option(
+    database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["server", "filters", "--db", str(database), "--ip-addresses", "home"]) == 2
+    assert "--ip-addresses: cannot read 'home'" in capsys.readouterr().err
+
+
+def test_help_begins_with_the_words_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["server", "prune", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: crashfree server prune [-h]")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +117,7 @@ def test_filters_are_a_table_for_people(database: Path, capsys: pytest.CaptureFi
         ["filters", "--db", "{db}", "--project", "nobody"],
         ["filters", "--db", "{db}", "--releases", "[a"],
         ["export", "--db", "{db}", "--format", "csv"],
+        ["backup", "--db", "{db}", "missing/copy.db"],
         ["export", "--db", "{db}", "--since", "tomorrow"],
         ["import", "--db", "{db}", "missing.jsonl"],
         ["import", "--db", "{db}", "{db}"],
@@ -106,3 +129,24 @@ def test_what_cannot_be_done_is_said(
     given = [word.replace("{db}", str(database)) for word in words]
     assert run(["server", *given]) == 2
     assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["prune", "--days", "3"],
+        ["filters", "--localhost", "on"],
+    ],
+)
+def test_a_database_that_somebody_else_holds_is_no_traceback(
+    database: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = sqlite3.connect(database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        assert run(["server", *words, "--db", str(database)]) == 1
+    finally:
+        other.close()
+    told = capsys.readouterr().err
+    assert f"error: --db {database}: " in told
+    assert "try again" in told

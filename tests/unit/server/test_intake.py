@@ -174,6 +174,62 @@ def test_a_wrong_chunk_is_refused_and_the_server_goes_on(server: LocalServer) ->
     assert send(server, b"{}\n").status == 200
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n", id="chunk"),
+        pytest.param(b"Content-Length: -1\r\n\r\n", id="length"),
+        pytest.param(b"Content-Length: " + b"9" * 40 + b"\r\n\r\n", id="long-length"),
+        pytest.param(b"no header at all\r\n\r\n", id="header"),
+    ],
+)
+def test_what_is_not_http_is_answered_as_any_other_refusal(
+    server: LocalServer, sent: bytes
+) -> None:
+    parts = urlsplit(server.url)
+    name, value = auth(server)
+    head = f"POST /api/1/envelope/ HTTP/1.1\r\nHost: x\r\n{name}: {value}\r\n".encode()
+    with socket.create_connection((parts.hostname, parts.port), timeout=10) as sock:
+        sock.sendall(head + sent)
+        received = b""
+        while part := sock.recv(65536):
+            received += part
+    top, _, body = received.partition(b"\r\n\r\n")
+    assert top.startswith((b"HTTP/1.1 400 Bad Request\r\n", b"HTTP/1.1 413 "))
+    assert b"access-control-allow-origin: *" in top
+    assert isinstance(json.loads(body)["detail"], str)
+    assert send(server, envelope(("event", {}))).status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/abc/envelope/",
+        "/api/%C2%B2/envelope/",
+        "/api/%D9%A1/store/",
+        "/api/1/security/",
+        "/api/1/minidump/",
+        "/api/1/unreal/key/",
+    ],
+)
+def test_a_path_that_is_not_taken_says_so_to_browsers_as_well(
+    server: LocalServer, path: str
+) -> None:
+    headers = [("Origin", "http://shop.example"), auth(server)]
+    answer = request(server.url, "POST", path, headers=headers, body=b"{}")
+    assert answer.status == 404
+    assert answer.json["detail"].startswith("not found")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+@pytest.mark.parametrize("number", ["9" * 18, "9" * 19, "0" * 17 + "1999", "1" * 5000])
+def test_a_number_too_long_for_a_project_is_no_project(server: LocalServer, number: str) -> None:
+    answer = request(
+        server.url, "POST", f"/api/{number}/envelope/", headers=[auth(server)], body=b"{}"
+    )
+    assert answer.status == 403
+
+
 def test_the_store_path_takes_one_event(server: LocalServer) -> None:
     answer = request(
         server.url,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.catalog import Catalog, catalog
-from tests.support.serving import envelope, send
+from tests.support.serving import envelope, send, session
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,37 @@ def test_the_answer_says_which_whole_days_it_is_about(fed: Catalog) -> None:
     )
 
 
+def test_what_is_skipped_odd_or_not_forwarded_is_told_as_well(fed: Catalog) -> None:
+    """Kinds that are not kept, and the counters of sessions.md section 5.3."""
+    fed.clock.advance(10 * 86_400)
+    now = fed.clock.time()
+    begun = session(now - 5, init=True, status="ok")
+    ended = {**begun, "init": False, "status": "exited", "seq": 1}
+    late = {**begun, "init": False, "status": "ok", "seq": 2}
+    odd = session(now - 5, init=False, status="exited")
+    items = [("session", each) for each in (begun, begun, ended, late, odd)]
+    assert send(fed.server, envelope(*items, ("span", {}), ("span", {}))).status == 200
+    with fed.server.store.write() as db:
+        db.execute(
+            "INSERT INTO tallies VALUES (1, ?, 'not_forwarded', 'envelope', 'refused', 4)",
+            (int(now // 86_400),),
+        )
+    assert _sums(fed, statsPeriod="24h") == {
+        ("noted", "session", "duplicate_init"): 1,
+        ("noted", "session", "late_update"): 1,
+        ("noted", "session", "missing_init"): 1,
+        ("skipped", "span", "span"): 2,
+        ("not_forwarded", "envelope", "refused"): 4,
+    }
+    assert _sums(fed, statsPeriod="24h", groupBy="outcome", outcome="noted") == {("noted",): 3}
+
+
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
         ({"field": "sum(x)"}, 'Invalid field; only "sum(quantity)" is kept'),
         ({"groupBy": "weather"}, 'Invalid groupBy: "weather"'),
+        ({"outcome": "lost"}, 'Invalid outcome: "lost"'),
     ],
 )
 def test_a_wrong_question_is_told_so(fed: Catalog, query: dict[str, str], detail: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from crashfree.server import LocalServer, pending
+from crashfree.server import LocalServer, pending, transfer
 from crashfree.server.facts import AggregatesFact, EventFact, Facts, SessionFact
 from crashfree.server.recording import Hooks, MetEvent
 from crashfree.server.schema import MIGRATIONS
@@ -248,6 +249,28 @@ def test_a_checkpoint_makes_the_log_small_again(store: Store) -> None:
     assert log.stat().st_size > 100_000
     store.checkpoint(largest_log=0)
     assert log.stat().st_size == 0
+
+
+_POSIX = pytest.mark.skipif(os.name != "posix", reason="rights of files as POSIX knows them")
+
+
+@_POSIX
+def test_only_the_owner_may_read_a_database_and_its_copies(tmp_path: Path) -> None:
+    """It holds the token, and what users have sent."""
+    with LocalServer(database=tmp_path / "a.db") as server:
+        transfer.backup(server.store, str(tmp_path / "copy.db"))
+        files = sorted(tmp_path.iterdir())
+        assert [file.name for file in files] == ["a.db", "a.db-shm", "a.db-wal", "copy.db"]
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
+@_POSIX
+def test_the_rights_of_a_database_that_is_there_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "shared.db"
+    path.touch(mode=0o644)
+    path.chmod(0o644)
+    Store(path).close()
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_closing_twice_is_fine(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ _WORDS: Final = {
     "filtered": "Filtered by this project's inbound filters",
     "invalid": "Refused, because it could not be read or was out of time",
     "client_discard": "Not sent: the clients reported that they discarded it",
+    "skipped": "Taken, and of a kind that this server does not keep",
 }
 
 
