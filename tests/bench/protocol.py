@@ -13,9 +13,11 @@ from typing import Any
 
 from crashfree._ground.clock import SYSTEM_CLOCK, Mark
 from crashfree._protocol.aggregates import OUTCOMES, CountKey, to_payloads
-from crashfree._protocol.envelope import Envelope, decode_envelope
+from crashfree._protocol.decoding import decode_envelope
+from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import session_item
-from crashfree._protocol.session import SessionState, parse_session_update, session_payload
+from crashfree._protocol.received import parse_session_update
+from crashfree._protocol.session import SessionState, session_payload
 from crashfree._protocol.timestamps import parse_rfc3339, rfc3339
 from crashfree.types import SessionAttributes
 

@@ -24,7 +24,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from crashfree._ground import json
-from crashfree._protocol.envelope import Envelope, decode_envelope
+from crashfree._protocol.decoding import decode_envelope
+from crashfree._protocol.envelope import Envelope
 
 
 class Answer(NamedTuple):

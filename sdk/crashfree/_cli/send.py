@@ -18,8 +18,9 @@ from crashfree._client.options import read_dsn
 from crashfree._ground import env, ids, json
 from crashfree._ground.clock import SYSTEM_CLOCK
 from crashfree._protocol import sdk
+from crashfree._protocol.decoding import decode_envelope
 from crashfree._protocol.dsn import Dsn
-from crashfree._protocol.envelope import Envelope, decode_envelope
+from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import event_item
 from crashfree._protocol.timestamps import rfc3339
 from crashfree.management.api import default_http

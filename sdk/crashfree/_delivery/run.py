@@ -23,7 +23,8 @@ from collections.abc import Callable, Mapping, Sequence
 from crashfree._delivery import disk
 from crashfree._delivery.filelock import FileLock
 from crashfree._ground import log
-from crashfree._protocol.envelope import Envelope, decode_envelope
+from crashfree._protocol.decoding import decode_envelope
+from crashfree._protocol.envelope import Envelope
 from crashfree.errors import EnvelopeError
 
 LOCK = "lock"

@@ -30,8 +30,9 @@ from crashfree._delivery.run import DeadRun, Run, dead_runs
 from crashfree._ground import ids, json, log
 from crashfree._ground.clock import Clock
 from crashfree._ground.typed import Literal, NamedTuple, TypeAlias
+from crashfree._protocol.decoding import decode_envelope
 from crashfree._protocol.dsn import Dsn
-from crashfree._protocol.envelope import Envelope, decode_envelope
+from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item, received_item
 from crashfree.errors import EnvelopeError
 from crashfree.types import DataCategory, DiscardReason

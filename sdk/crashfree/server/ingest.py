@@ -21,8 +21,8 @@ from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.fields import hex_id
 from crashfree._protocol.items import Item, base_name
 from crashfree._protocol.naming import valid_dist
+from crashfree._protocol.received import parse_session_update
 from crashfree._protocol.reports import parse_client_report
-from crashfree._protocol.session import parse_session_update
 from crashfree._protocol.timestamps import parse_rfc3339, parse_timestamp
 from crashfree.server import quick
 from crashfree.server.facts import (

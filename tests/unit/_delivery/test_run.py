@@ -11,8 +11,9 @@ import pytest
 from crashfree._delivery import disk
 from crashfree._delivery.run import HELD
 from crashfree._delivery.spool import Spool
+from crashfree._protocol.decoding import decode_envelope
 from crashfree._protocol.dsn import Dsn
-from crashfree._protocol.envelope import Envelope, decode_envelope
+from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import session_item, sessions_item
 from tests.support.clock import FakeClock
 

@@ -13,7 +13,7 @@ from crashfree._delivery.outcome import Outcome
 from crashfree._delivery.sessionbook import NO_BATCH, SessionBook, sids_of
 from crashfree._ground import json
 from crashfree._protocol.aggregates import total
-from crashfree._protocol.envelope import decode_envelope
+from crashfree._protocol.decoding import decode_envelope
 from crashfree._protocol.items import Item, received_item, session_item, sessions_item
 from crashfree._protocol.timestamps import rfc3339
 from tests.support.clock import FakeClock

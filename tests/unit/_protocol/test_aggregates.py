@@ -22,7 +22,7 @@ from crashfree._protocol.aggregates import (
     total,
 )
 from crashfree._protocol.attributes import Attributes
-from crashfree._protocol.envelope import decode_envelope
+from crashfree._protocol.decoding import decode_envelope
 from crashfree._protocol.timestamps import minute_of, parse_rfc3339
 from crashfree.types import SessionAggregates, SessionAttributes
 from tests.support.vectors import load, read

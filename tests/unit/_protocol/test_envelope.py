@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crashfree import _version
-from crashfree._protocol.envelope import Envelope, check, decode_envelope
+from crashfree._protocol.decoding import check, decode_envelope
+from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import (
     Item,
     attachment_item,

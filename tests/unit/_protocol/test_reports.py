@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crashfree._protocol.envelope import decode_envelope
+from crashfree._protocol.decoding import decode_envelope
 from crashfree._protocol.items import client_report_item
 from crashfree._protocol.reports import client_reports, parse_client_report
 from crashfree.types import DataCategory, DiscardReason

@@ -12,13 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from crashfree._ground.clock import Mark
 from crashfree._protocol.attributes import Attributes
-from crashfree._protocol.envelope import decode_envelope
-from crashfree._protocol.session import (
-    ReceivedSession,
-    SessionState,
-    parse_session_update,
-    session_payload,
-)
+from crashfree._protocol.decoding import decode_envelope
+from crashfree._protocol.received import ReceivedSession, parse_session_update
+from crashfree._protocol.session import SessionState, session_payload
 from crashfree.types import SessionAttributes
 from tests.support.clock import FakeClock
 from tests.support.vectors import load, read

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crashfree._protocol.envelope import Envelope, decode_envelope
+from crashfree._protocol.decoding import decode_envelope
+from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.timestamps import parse_rfc3339, rfc3339
 from crashfree.server import ingest
 from crashfree.server.facts import Facts, packed, unpacked

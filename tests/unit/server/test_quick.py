@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crashfree._ground.jsondecode import decode
-from crashfree._protocol.envelope import decode_envelope
+from crashfree._protocol.decoding import decode_envelope
 from crashfree._protocol.limits import LIMITS
 from crashfree._protocol.timestamps import parse_rfc3339
 from crashfree.server import ingest, quick
