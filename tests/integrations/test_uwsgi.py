@@ -57,8 +57,17 @@ def test_the_decorators_know_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chain == [print]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"auto_integrations": True},
+        {"integrations": ["uwsgi"]},
+        {"integrations": ["uwsgi"], "auto_integrations": True},
+    ],
+    ids=["found", "named", "both"],
+)
 def test_what_left_a_request_is_not_told_again_when_uwsgi_prints_it(
-    uwsgi: Any, monkeypatch: pytest.MonkeyPatch
+    uwsgi: Any, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     printed: list[BaseException] = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, traceback: printed.append(error))
@@ -67,7 +76,7 @@ def test_what_left_a_request_is_not_told_again_when_uwsgi_prints_it(
     def failing(environ: Any, start_response: Any) -> list[bytes]:
         raise OSError("leaves the request")
 
-    with capture(auto_integrations=True, session_mode="request") as seen:
+    with capture(session_mode="request", **options) as seen:
         assert "uwsgi" in seen.client.integrations
         for call in (
             lambda: WsgiMiddleware(failing)({"REQUEST_METHOD": "GET"}, print),

@@ -56,10 +56,14 @@ def start(
     client = Client(options, transport=transports, environ=environ)
     registry = Registry(client, options.disabled_integrations)
     before = _process.registry
+    # First, so that an integration finds what it may have to stand in front of.
+    hooks.install(client)
     try:
         registry.install_given([*_named(environ), *integrations])
     except BaseException:
         registry.uninstall()
+        if current.client() is current.INERT:
+            hooks.uninstall()
         client.abandon()
         raise
     old = current.swap(client)
@@ -71,7 +75,6 @@ def start(
     if options.chain_sigterm:
         lifecycle.chain_sigterm()
     _watch_the_terminal(client)
-    hooks.install(client)
     _apply_defaults(client)
     if options.auto_integrations:
         _watch(registry)

@@ -12,6 +12,8 @@ import pytest
 
 import crashfree
 from crashfree._client import hooks
+from crashfree.errors import IntegrationError
+from crashfree.integration import Kit
 from crashfree.testing import capture
 
 HOOKS = [(sys, "excepthook"), (threading, "excepthook"), (sys, "unraisablehook")]
@@ -168,3 +170,33 @@ def test_the_scopes_of_the_failing_thread_apply(previous: list[str]) -> None:
         thread.start()
         thread.join()
     assert [event["tags"]["where"] for event in seen.events] == ["inside", "process"]
+
+
+def test_an_integration_that_is_named_finds_the_hooks_in_place(previous: list[str]) -> None:
+    found: list[object] = []
+
+    class Looking:
+        name = "looking"
+        mode = None
+
+        def install(self, kit: Kit) -> None:
+            found.append(sys.excepthook)
+
+        def uninstall(self) -> None:
+            pass
+
+    with capture(integrations=[Looking()]):
+        assert found == [sys.excepthook]
+
+
+def test_a_start_that_fails_leaves_the_hooks_as_they_were(previous: list[str]) -> None:
+    before = [getattr(owner, name) for owner, name in HOOKS]
+    with pytest.raises(IntegrationError):
+        crashfree.init(release="a@1", integrations=["no such"], spool=False)
+    assert [getattr(owner, name) for owner, name in HOOKS] == before
+    with capture() as seen:
+        with pytest.raises(IntegrationError):
+            crashfree.init(release="a@1", integrations=["no such"], spool=False)
+        error = raised(ValueError("the old client's"))
+        sys.excepthook(ValueError, error, error.__traceback__)
+    assert len(seen.events) == 1
