@@ -48,6 +48,7 @@ _LIFESPAN_MARK: Final = "crashfree.lifespan"
 _REFUSED: Final = "crashfree.refused"
 _KEEPS_CONTEXTS: Final = "uvicorn.protocols.http"
 """The server whose timers are set while it takes the last message."""
+_MODULES: Final = sys.modules
 _BODY: Final = "http.response.body"
 _TRAILERS: Final = "http.response.trailers"
 _REFUSING: Final = "2.4"
@@ -152,11 +153,15 @@ class _Answer:
     def pass_on(self, message: Message) -> Awaitable[None]:
         kind = message["type"]
         if kind == self.last:
-            more = message.get("more_body" if kind == _BODY else "more_trailers")
-            if not more:
-                self.unit.end()
-                if _KEEPS_CONTEXTS in sys.modules:
-                    return self._hand_over(message)
+            if not message.get("more_body" if kind == _BODY else "more_trailers"):
+                unit = self.unit
+                unit.end()
+                if _KEEPS_CONTEXTS in _MODULES:
+                    # uvicorn now sets its timer for the connection, which keeps the context it was
+                    # set in, also when it is cancelled: hundreds of finished units, for the
+                    # collector to look at time and again. That costs ten times what this does;
+                    # servers without such timers are spared both.
+                    return unit.outside(self.send, message)
         elif kind == "http.response.start":
             if (
                 message["status"] >= 500
@@ -169,25 +174,6 @@ class _Answer:
             # The server reads the file by itself; nothing of the program runs any more.
             self.unit.end()
         return self.send(message)
-
-    async def _hand_over(self, message: Message) -> None:
-        """Pass on the last message outside of the unit.
-
-        uvicorn now sets its timer for the connection, which keeps the context it was set in, also
-        when it is cancelled: hundreds of finished units, for the collector to look at time and
-        again. That costs ten times what this does; servers without such timers are spared both.
-        """
-        unit = self.unit
-        place = unit.pause()
-        try:
-            await self.send(message)
-        except GeneratorExit:
-            # Thrown away, by the collector perhaps, in whatever context it works.
-            raise
-        except BaseException:
-            unit.resume(place)
-            raise
-        unit.resume(place)
 
     def _judge(self, message: Message) -> None:
         status = message["status"]

@@ -12,8 +12,9 @@ background task that fails after the answer is an event only. Events name the ro
 
 Hooks: `Kit.wrap` of `Starlette.__call__` (its official place for middleware is an attribute of each
 application, and those made before `init` would be missed), of `BaseHTTPMiddleware.__call__` (it
-hands the answer to another task, after the exception that it was made of) and, below that, of
-`ExceptionMiddleware.__call__` (inside of which every exception handler answers). Tested with
+hands the answer to another task, after the exception that it was made of) and, once a program is
+seen to use that one, of `ExceptionMiddleware.__call__` (inside of which every exception handler
+answers). Tested with
 Starlette 0.37 and 1.10.
 """
 
@@ -24,9 +25,9 @@ import threading
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from types import MethodType
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from crashfree.integration import Kit, Unit, asgi_request
+from crashfree.integration import Kit, Unit, asgi_request, serve_unit
 from crashfree.types import Request, SessionMode
 from crashfree_integrations import body
 from crashfree_integrations.asgi import (
@@ -36,7 +37,6 @@ from crashfree_integrations.asgi import (
     Send,
     alone,
     client_is_gone,
-    closed,
     failed,
     live,
     opened,
@@ -80,8 +80,7 @@ def attach(kit: Kit) -> None:
     if hasattr(application.__call__, "__crashfree__"):
         return
     kit.wrap(application, "__call__", Serving(kit).wrapped)
-    kit.wrap(exceptions, "__call__", _telling_of_answers(kit))
-    kit.wrap(relay, "__call__", _telling_of_itself)
+    kit.wrap(relay, "__call__", _Relay(kit, relay, exceptions).wrapped)
 
 
 def _part(name: str) -> Any:
@@ -101,6 +100,7 @@ class Serving:
 
     def wrapped(self, original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         kit = self._kit
+        client = kit.client
         started = self._started if self._personal else None
         mechanisms: dict[type, str] = {}
         personal = self._personal
@@ -117,14 +117,14 @@ class Serving:
                 await original(app, scope, receive, send)
                 return
             scope[_SERVED] = True
-            kind = cast("type[object]", type(app))
+            kind: type[Any] = app.__class__
             mechanism = mechanisms.get(kind)
             if mechanism is None:
                 mechanism = mechanisms[kind] = _mechanism(kind)
             if personal:
                 receive = _keeping(scope, receive)
             root = scope.get("root_path", "")
-            begun = kit.serve(mechanism, describe, app, scope, root)
+            begun = serve_unit(client, mechanism, describe, (app, scope, root))
             if begun is None:
                 kit.unit(mechanism=mechanism).set_request(describe, app, scope, root)
                 await original(app, scope, receive, send)
@@ -136,7 +136,12 @@ class Serving:
                 failed(begun, scope, error)
                 raise
             finally:
-                closed(begun, scope, started)
+                # `closed`, written out: a call less for each request.
+                if started is not None and scope["type"] != "http":
+                    started(begun, scope)
+                if begun.session.live:
+                    begun.end()
+                begun.leave()
 
         serving.__crashfree__ = True  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
         return serving
@@ -190,13 +195,37 @@ def _mechanism(kind: type) -> str:
     return "fastapi" if fastapi else MECHANISM
 
 
-def _telling_of_itself(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    @wraps(original)
-    async def relaying(app: Any, scope: Message, receive: Receive, send: Send) -> None:
-        scope[_RELAYED] = True
-        await original(app, scope, receive, send)
+class _Relay:
+    """Watches middleware that hands answers over to another task, once there is any of it.
 
-    return relaying
+    Most programs have none: what is needed below it is put in place by the first request.
+    """
+
+    __slots__ = ("_exceptions", "_kit", "_owner", "_watched")
+    _kit: Kit
+    _owner: type
+    _exceptions: type
+    _watched: bool
+
+    def __init__(self, kit: Kit, owner: type, exceptions: type) -> None:
+        self._kit = kit
+        self._owner = owner
+        self._exceptions = exceptions
+        self._watched = False
+
+    def wrapped(self, original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        @wraps(original)
+        async def relaying(app: Any, scope: Message, receive: Receive, send: Send) -> None:
+            if not self._watched:
+                self._watched = True
+                self._kit.wrap(self._exceptions, "__call__", _telling_of_answers(self._kit))
+                if vars(self._owner).get("__call__") is not relaying:
+                    # The integration is being removed, and may have been through by now.
+                    self._kit.undo()
+            scope[_RELAYED] = True
+            await original(app, scope, receive, send)
+
+        return relaying
 
 
 def _telling_of_answers(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

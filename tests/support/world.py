@@ -64,7 +64,7 @@ class World:
         return self.fail(error, mechanism=UNHANDLED, **how)
 
     def unit(self) -> Unit:
-        return Unit.begun(self.client, self.client.sessions.requests.begin(), "test")
+        return Unit.begun(self.client, self.client.sessions.requests.begin(), "test", None)
 
     @property
     def ups(self) -> list[SessionUpdate]:

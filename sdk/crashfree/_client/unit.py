@@ -11,18 +11,19 @@ Fork: the child's copy of a unit counts nothing. Source: sessions.md section 3.6
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 
 from crashfree._capture.scope import Scope
 from crashfree._client import current, guard
 from crashfree._client.client import Client
 from crashfree._client.current import PLACE
-from crashfree._ground.typed import TypeAlias
+from crashfree._ground.typed import TypeAlias, TypeVar
 from crashfree._sessions.unitsession import NO_SESSION, UnitSession
 from crashfree.types import Mechanism, Request, User
 
 RequestSource: TypeAlias = "Callable[..., Request | None]"
+T = TypeVar("T")
 
 
 class Unit:
@@ -30,7 +31,6 @@ class Unit:
 
     __slots__ = (
         "__weakref__",
-        "_client",
         "_current",
         "_entered",
         "_given",
@@ -38,10 +38,12 @@ class Unit:
         "_parent",
         "_request",
         "_scope",
+        "client",
         "mechanism",
         "session",
     )
-    _client: Client
+    client: Client
+    """The client it counts for, also after another one was made."""
     _parent: Scope
     _scope: Scope | None
     _current: Scope | None
@@ -59,29 +61,26 @@ class Unit:
         client: Client,
         session: UnitSession,
         mechanism: str,
+        place: current.Place | None,
         request: RequestSource | None = None,
         given: tuple[object, ...] = (),
         entered: bool = False,
     ) -> Unit:
-        """Return a new unit. For crashfree itself: others ask `Kit.unit` or `Kit.serve`."""
+        """Return a new unit. For crashfree itself: others ask `Kit.unit` or `Kit.serve`.
+
+        `place`: where this context is.
+        """
         unit = Unit()
-        unit._client = client
+        unit.client = client
         unit.session = session
         unit.mechanism = mechanism
-        place = PLACE.get()
-        block = None if place is None else place[1]
-        unit._parent = current.of_process if block is None else block
+        unit._parent = current.of_process if place is None or place[1] is None else place[1]
         unit._scope = unit._current = None
         unit._entered = PLACE.set((unit, None, None)) if entered else None
         unit._request = request
         unit._given = given
         unit._outer = ()
         return unit
-
-    @property
-    def client(self) -> Client:
-        """The client it counts for, also after another one was made."""
-        return self._client
 
     @property
     def scope(self) -> Scope:
@@ -134,7 +133,7 @@ class Unit:
 
     def answered(self, status: int) -> None:
         """Say which HTTP status was sent; some may count as crashes by `crashed_statuses`."""
-        if status in self._client.crashed_statuses:
+        if status in self.client.crashed_statuses:
             self.session.account("crashed")
 
     def end(self) -> None:
@@ -176,27 +175,31 @@ class Unit:
         # The innermost scope stays the unit's, for its next segment.
         self._current = None if place is None else place[2]
 
-    def pause(self) -> current.Place | None:
-        """Step out of the unit, as long as it takes to hand something to the server.
+    async def outside(self, send: Callable[[T], Awaitable[None]], message: T) -> None:
+        """Step out of the unit, as long as it takes to hand `message` to the server.
 
-        Returns what `resume` needs, None when there was nothing to step out of. Cheaper than
-        `leave` and `enter`.
+        Cheaper than `leave` and `enter`.
         """
         entered = self._entered
-        if entered is None:
-            return None
         place = PLACE.get()
+        if entered is None or place is None:
+            await send(message)
+            return
         try:
             PLACE.reset(entered)
         except ValueError:
             # Some bridge between sync and async code answers, in a copy of our context.
-            return None
-        return place
-
-    def resume(self, place: current.Place | None) -> None:
-        """Step back into the unit."""
-        if place is not None:
+            await send(message)
+            return
+        try:
+            await send(message)
+        except GeneratorExit:
+            # Thrown away, by the collector perhaps, in whatever context it works.
+            raise
+        except BaseException:
             self._entered = PLACE.set(place)
+            raise
+        self._entered = PLACE.set(place)
 
     def __enter__(self) -> Unit:
         self.enter()
@@ -324,7 +327,8 @@ def begin_unit(
     running = current.unit()
     if isinstance(running, Unit) and running.client is client:
         return JoinedUnit(running)
-    return Unit.begun(client, _session(client, session=session, automatic=automatic), mechanism)
+    counted = _session(client, session=session, automatic=automatic)
+    return Unit.begun(client, counted, mechanism, PLACE.get())
 
 
 def serve_unit(
@@ -347,7 +351,7 @@ def serve_unit(
             return None
     begin = client.begin_session
     counted = _session(client, session=session) if begin is None or not session else begin()
-    return Unit.begun(client, counted, mechanism, request, given, True)
+    return Unit.begun(client, counted, mechanism, place, request, given, True)
 
 
 def _session(client: Client, *, session: bool, automatic: bool = True) -> UnitSession:
