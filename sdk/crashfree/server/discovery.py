@@ -21,7 +21,8 @@ def announce(directory: str, ready: Mapping[str, Any]) -> str:
     """Say that a server runs; return the file that says so. Raises OSError."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
     path = os.path.join(directory, FILE)
-    write_private(path, json.encode({**ready, "pid": os.getpid()}))
+    pid = os.getpid()
+    write_private(path, json.encode({**ready, "pid": pid, "began": _began(pid)}))
     return path
 
 
@@ -46,7 +47,7 @@ def local_dsn(directory: str | None) -> str:
     if found is None:
         raise InvalidDsn(f"dsn 'local': no local server is running; {_HOW}")
     dsn, pid = found.get("dsn"), found.get("pid")
-    if not isinstance(dsn, str) or not isinstance(pid, int) or not _alive(pid):
+    if not isinstance(dsn, str) or not isinstance(pid, int) or not _alive(pid, found.get("began")):
         raise InvalidDsn(f"dsn 'local': the local server has ended; {_HOW}")
     return dsn
 
@@ -69,7 +70,8 @@ def _read(path: str) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-def _alive(pid: int) -> bool:
+def _alive(pid: int, began: object) -> bool:
+    """Return whether the process that announced itself runs; `began` is what it said of that."""
     if os.name != "posix":
         return True  # asking a process elsewhere means to end it
     try:
@@ -78,4 +80,19 @@ def _alive(pid: int) -> bool:
         return False
     except (OSError, OverflowError):
         return True
-    return True
+    return began is None or began == _began(pid)
+
+
+def _began(pid: int) -> int | None:
+    """Return when a process began, in ticks since the machine did: numbers are given out again.
+
+    None where the system does not say, and for a process that has ended and only its parent has
+    not asked for that yet.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # Behind the name, which may hold anything: the state first, the start as the 20th.
+            fields = file.read(4096).rpartition(b")")[2].split()
+        return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None

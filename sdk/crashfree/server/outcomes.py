@@ -9,7 +9,8 @@ count, with something odd about them: `duplicate_init`, `missing_init`, `late_up
 Kept by project and UTC day, so the range is widened to whole days, and the answer says to which.
 Sessions that were taken are not counted here: `…/sessions/` counts those.
 
-Threads: handlers run on any thread. Source: ingest.md section 2.3, wire.md section 6, sessions.md 5.3.
+Threads: handlers run on any thread.
+Source: ingest.md section 2.3, wire.md section 6, sessions.md section 5.3.
 """
 
 from __future__ import annotations

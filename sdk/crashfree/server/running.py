@@ -45,6 +45,7 @@ from crashfree.server.upkeep import Upkeep
 _START_WITHIN: Final = 15.0
 _STOP_WITHIN: Final = 15.0
 _BACKLOG: Final = 2048
+_SLUGS: Final = "1 to 50 of a-z 0-9 _ -, and not only digits"
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -275,13 +276,24 @@ def _check(wish: Wish) -> None:
         raise ConfigurationError(
             f"host {wish.host!r} can be reached by other machines: a token of your own is needed"
         )
+    _check_settings(wish.settings)
     if not wish.projects:
         raise ConfigurationError("at least one project is needed")
     for slug in wish.projects:
         if not valid_slug(slug):
-            raise ConfigurationError(
-                f"project {slug!r}: 1 to 50 of a-z 0-9 _ -, and not only digits"
-            )
+            raise ConfigurationError(f"project {slug!r}: {_SLUGS}")
+
+
+def _check_settings(settings: Settings) -> None:
+    # What is older goes every hour: nobody wants to learn that by an empty database.
+    if settings.retention_days < 1:
+        raise ConfigurationError(
+            f"retention_days (--retention-days) is {settings.retention_days}: at least 1"
+        )
+    if settings.max_events < 0:
+        raise ConfigurationError(f"max_events is {settings.max_events}: 0 or more")
+    if not valid_slug(settings.organization):
+        raise ConfigurationError(f"organization {settings.organization!r}: {_SLUGS}")
 
 
 def _listen(host: str, port: int) -> socket.socket:

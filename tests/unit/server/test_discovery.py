@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -36,6 +37,28 @@ def test_a_server_that_died_without_a_word_is_not_found(tmp_path: Path) -> None:
         f"from crashfree.server import discovery;discovery.announce({str(tmp_path)!r}, {_READY!r})"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    with pytest.raises(InvalidDsn, match="has ended"):
+        discovery.local_dsn(str(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_server_whose_parent_has_not_asked_for_its_end_is_not_found(tmp_path: Path) -> None:
+    """As in a container without an init: its number stays taken."""
+    code = (
+        f"from crashfree.server import discovery;discovery.announce({str(tmp_path)!r}, {_READY!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(InvalidDsn, match="has ended"):
+            discovery.local_dsn(str(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_another_process_with_the_number_of_the_server_is_not_the_server(tmp_path: Path) -> None:
+    path = Path(discovery.announce(str(tmp_path), _READY))
+    told = json.loads(path.read_bytes())
+    assert discovery.local_dsn(str(tmp_path)) == _READY["dsn"]
+    path.write_text(json.dumps({**told, "began": told["began"] + 1}))
     with pytest.raises(InvalidDsn, match="has ended"):
         discovery.local_dsn(str(tmp_path))
 
