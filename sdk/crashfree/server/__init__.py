@@ -50,11 +50,13 @@ class LocalServer:
         allow_remote: bool = False,
         forward: str | None = None,
         settings: Mapping[str, Any] | None = None,
+        engine: Any = None,
     ) -> None:
         """Say what the server shall be.
 
         `forward` is the DSN of a Sentry project that everything is passed on to as well.
         `settings` overrides fields of `crashfree.server.context.Settings` (limits, retention).
+        `engine` (a `crashfree.server.engine.Engine`) keeps the sessions in place of SQLite.
         """
         self._host = host
         self._port = port
@@ -64,6 +66,7 @@ class LocalServer:
         self._organization = organization
         self._clock = clock
         self._allow_remote = allow_remote
+        self._engine = engine
         self._settings = {"forward": forward, **(settings or {})}
         self._running: Any = None
 
@@ -86,6 +89,7 @@ class LocalServer:
                     settings=chosen,
                     clock=self._clock,
                     allow_remote=self._allow_remote,
+                    engine=self._engine,
                 )
             )
         return self

@@ -58,6 +58,9 @@ class SqliteCounts:
     ) -> Mapping[Cell, Durations]:
         return durations(self._db, selection, intervals, group)
 
+    def have_sessions(self, pairs: Sequence[tuple[int, int | None]]) -> Sequence[bool]:
+        return have_sessions(self._db, pairs)
+
 
 class _Piece(NamedTuple):
     table: str
@@ -347,6 +350,21 @@ def _add_sealed(
         if day not in stale:
             cell = (tuple(key), number)
             found.setdefault(cell, Durations()).add(sealed.unpacked(members))
+
+
+def have_sessions(db: sqlite3.Connection, pairs: Sequence[tuple[int, int | None]]) -> list[bool]:
+    """Return whether there is any session of each project and release (None: any release)."""
+    found: list[bool] = []
+    for project, release in pairs:
+        if release is None:
+            row = db.execute("SELECT 1 FROM counts_day WHERE project_id = ? LIMIT 1", (project,))
+        else:
+            row = db.execute(
+                "SELECT 1 FROM counts_day WHERE release_id = ? AND project_id = ? LIMIT 1",
+                (release, project),
+            )
+        found.append(row.fetchone() is not None)
+    return found
 
 
 def where_of(selection: Selection) -> tuple[str, list[int]]:

@@ -1,9 +1,13 @@
 """What the server asks of the engine that keeps its facts: write them, count them.
 
-SQLite (`store.Store`, `counting.SqliteCounts`) is the first engine and the default. Another one,
-on a distributed database, implements these two protocols; ingest, health and the API know nothing
-else of it. Names (projects, releases, environments) stay in the SQLite catalog; the ids here are
-theirs.
+Ingest sees a `FactWriter`, health, API and pages a `CountReader`; neither knows more. SQLite
+(`store.Store`, `counting.SqliteCounts`) is the first engine and the default. Another one, on a
+distributed database, is an `Engine`, handed to the store: it keeps the sessions, which are many.
+What is little stays in the SQLite catalog: projects, releases, environments and users, whose ids
+stand in everything an engine is given, events, issues, tallies.
+
+What is SQLite's own and an engine brings itself: retention, export of sessions, and the counters of
+what was odd about them.
 
 Threads: any. Source: the local server's room to grow; sessions.md section 5.
 """
@@ -13,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from crashfree.server.facts import Facts
+from crashfree.server.facts import Facts, SessionFact
 from crashfree.server.health import Counts, Durations, UserCounts
 from crashfree.server.sessions import KINDS
 
@@ -71,7 +75,11 @@ class Intervals(NamedTuple):
         return self.step_us % unit_us == 0 and self.origin_us % unit_us == 0
 
 
-class Busy(Exception):
+class Unavailable(Exception):
+    """It could not be written, for a reason outside: a full disk, a lost connection. Send again."""
+
+
+class Busy(Unavailable):
     """The engine was not to be had for too long; nothing was written."""
 
 
@@ -81,7 +89,8 @@ class FactWriter(Protocol):
     def write_facts(self, batch: Sequence[Facts]) -> list[Exception | None]:
         """Write each entry wholly or not at all; return what went wrong with each.
 
-        What was written survives the death of the process. Raises Busy when nothing was.
+        What was written survives the death of the process. Raises Busy when nothing was; an entry
+        that another time may succeed is told as Unavailable.
         """
         ...
 
@@ -118,4 +127,50 @@ class CountReader(Protocol):
         self, selection: Selection, intervals: Intervals, group: Sequence[str] = ()
     ) -> Mapping[Cell, Durations]:
         """Return the durations of the sessions that ended well and told one."""
+        ...
+
+    def have_sessions(self, pairs: Sequence[tuple[int, int | None]]) -> Sequence[bool]:
+        """Return whether there is any session of each project and release (None: any release)."""
+        ...
+
+
+class PlacedSession(NamedTuple):
+    """A session update, its names and its user (0: nobody) as numbers of the catalog."""
+
+    project_id: int
+    release_id: int
+    environment_id: int
+    user_id: int
+    fact: SessionFact
+    """Without a `did`: no engine learns who a user is."""
+
+
+class PlacedBuckets(NamedTuple):
+    """The buckets of one `sessions` item, in the same way."""
+
+    project_id: int
+    release_id: int
+    environment_id: int
+    rows: tuple[tuple[int, int, int], ...]
+    """Start in microseconds, user, packed counts (`facts.unpacked`)."""
+
+
+class Engine(Protocol):
+    """Keeps the sessions in place of SQLite.
+
+    Merging is the engine's: updates come in any order and more than once, and the numbers must be
+    those of `sessions.merged` (the update with the highest status decides, then the latest; errors
+    is the highest that any told; release, environment and start are those of the first update).
+    """
+
+    def write(self, sessions: Sequence[PlacedSession], buckets: Sequence[PlacedBuckets]) -> None:
+        """Write all of it, for good, or nothing, and raise.
+
+        Called last, before the catalog's transaction is committed, by one thread at a time. Raises
+        Busy or Unavailable where sending again may help.
+        """
+        ...
+
+    def counts(self) -> CountReader:
+        """Return what reads one state of the data: everything that `write` has returned from."""
         ...

@@ -15,7 +15,6 @@ Source: ingest.md sections 1 to 3 and 5.
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 from typing import Final
 
@@ -31,6 +30,7 @@ from crashfree.server import answers, auth, decompress, heads, ingest, quick, us
 from crashfree.server.answers import CORS, JSON, PREFLIGHT, Receive, Refusal, Scope, Send
 from crashfree.server.body import Body, ClientGone, Watch
 from crashfree.server.context import Context
+from crashfree.server.engine import Unavailable
 from crashfree.server.facts import Facts
 from crashfree.server.faults import Fault
 from crashfree.server.ingest import InvalidEvent, Policy, Sender, TooMany
@@ -166,7 +166,7 @@ class Intake:
             if refusal is None:
                 answer(200, answers.good(facts.event_id, limits=limited.header))
                 return
-        elif isinstance(fault, (Overloaded, sqlite3.OperationalError)):
+        elif isinstance(fault, (Overloaded, Unavailable)):
             refusal = _locked()
         else:
             number = self._troubles.note(fault, f"/api/{head.project_id}/")
@@ -290,7 +290,7 @@ class Intake:
     async def _write(self, facts: Facts) -> None:
         try:
             await self._commit.write(facts)
-        except (Overloaded, sqlite3.OperationalError):
+        except (Overloaded, Unavailable):
             raise _locked() from None
 
     async def _refuse(self, refusal: Refusal, body: Body, send: Send) -> None:

@@ -152,9 +152,7 @@ def project_json(db: sqlite3.Connection, call: Call, project: Project) -> dict[s
     first = db.execute(
         "SELECT min(timestamp) FROM events WHERE project_id = ?", (project.id,)
     ).fetchone()
-    health = db.execute(
-        "SELECT 1 FROM counts_day WHERE project_id = ? LIMIT 1", (project.id,)
-    ).fetchone()
+    (has_sessions,) = call.store.counts(db).have_sessions([(project.id, None)])
     return {
         "id": str(project.id),
         "slug": project.slug,
@@ -163,7 +161,7 @@ def project_json(db: sqlite3.Connection, call: Call, project: Project) -> dict[s
         "status": "disabled" if project.disabled else "active",
         "dateCreated": iso(project.date_created),
         "firstEvent": iso(first[0]),
-        "hasSessions": health is not None,
+        "hasSessions": has_sessions,
         "isMember": True,
         "hasAccess": True,
         "organization": {"id": "1", "slug": call.context.organization},

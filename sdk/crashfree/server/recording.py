@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from crashfree.errors import InvalidRelease
 from crashfree.release import Release
 from crashfree.server import pending
+from crashfree.server.engine import PlacedBuckets, PlacedSession
 from crashfree.server.facts import (
     AggregatesFact,
     EventFact,
@@ -152,6 +153,37 @@ class Recorder:
             self._envelope(db, batch, facts)
         self._flush(db, batch)
 
+    def place(
+        self, db: sqlite3.Connection, envelopes: Iterable[Facts]
+    ) -> tuple[list[PlacedSession], list[PlacedBuckets]]:
+        """Give the names and users of sessions their numbers; for an engine, which writes them."""
+        batch = _Batch()
+        sessions: list[PlacedSession] = []
+        buckets: list[PlacedBuckets] = []
+        for facts in envelopes:
+            for fact in facts.sessions:
+                place = self._place(db, batch, facts, fact.release, fact.environment)
+                user = self.user_id(db, fact.did)
+                sessions.append(PlacedSession(*place, user, fact._replace(did=None)))
+            for item in facts.aggregates:
+                place = self._place(db, batch, facts, item.release, item.environment)
+                rows = tuple(
+                    (started_us, self.user_id(db, did), counts)
+                    for started_us, did, counts in item.rows
+                )
+                buckets.append(PlacedBuckets(*place, rows))
+        self._flush(db, batch)
+        return sessions, buckets
+
+    def _place(
+        self, db: sqlite3.Connection, batch: _Batch, facts: Facts, version: str, name: str
+    ) -> tuple[int, int, int]:
+        project = facts.project_id
+        release = self.release_id(db, version, project, facts.received)
+        environment = self.environment_id(db, name)
+        self._environment_seen(batch, release, project, environment, facts.received)
+        return project, release, environment
+
     # Names.
 
     def environment_id(self, db: sqlite3.Connection, name: str) -> int:
@@ -286,9 +318,7 @@ class Recorder:
         user = self.user_id(db, fact.did)
         known = batch.rows.get(key) or _read_session(db, project, fact.sid)
         if known is None:
-            release = self.release_id(db, fact.release, project, facts.received)
-            environment = self.environment_id(db, fact.environment)
-            self._environment_seen(batch, release, project, environment, facts.received)
+            _, release, environment = self._place(db, batch, facts, fact.release, fact.environment)
             row = begun(fact, release, environment, user)
             batch.rows[key] = (fact.started_us, row)
             batch.new_keys.append((fact.sid, project, fact.started_us))
@@ -301,6 +331,9 @@ class Recorder:
             _flag(batch, place, user, row.flags)
             return
         started_us, before = known
+        self._environment_seen(
+            batch, before.release_id, project, before.environment_id, facts.received
+        )
         row = merged(before, fact, user)
         odd = anomaly(before, fact, row)
         if odd is not None:
@@ -324,10 +357,9 @@ class Recorder:
     def _aggregates(
         self, db: sqlite3.Connection, batch: _Batch, facts: Facts, fact: AggregatesFact
     ) -> None:
-        project = facts.project_id
-        release = self.release_id(db, fact.release, project, facts.received)
-        environment = self.environment_id(db, fact.environment)
-        self._environment_seen(batch, release, project, environment, facts.received)
+        project, release, environment = self._place(
+            db, batch, facts, fact.release, fact.environment
+        )
         nobodys, users = batch.aggregates.setdefault((project, release, environment), ({}, {}))
         # The innermost loop of the server.
         for started_us, did, counts in fact.rows:

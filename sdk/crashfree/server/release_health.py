@@ -92,21 +92,19 @@ Key = tuple[int, int]
 
 
 def release_health(
-    db: sqlite3.Connection,
+    reader: CountReader,
     selection: Selection,
     *,
     now: float,
     period: Range | None = None,
     with_users: bool = True,
     with_durations: bool = True,
-    counts: CountReader | None = None,
 ) -> dict[Key, ReleaseHealth]:
     """Return the health of every release in the selection that has any session in the period.
 
     `period` None: the last 24 hours. Users in the database that wait for a recount are not
-    settled here; call `Store.settle_users` before. `counts` None: SQLite's, over `db`.
+    settled here; call `Store.settle_users` before.
     """
-    reader = counts or counting.SqliteCounts(db)
     if not selection.projects:
         return {}
     end = int(now * MICRO) + 1
@@ -172,7 +170,7 @@ class Adoption(NamedTuple):
         }
 
 
-def refresh_stages(db: sqlite3.Connection, *, now: float) -> None:
+def refresh_stages(db: sqlite3.Connection, reader: CountReader, *, now: float) -> None:
     """Judge adoption anew, from the sessions of the last six hours; inside `write`.
 
     The server does so once an hour. Source: sessions.md section 5.6.
@@ -183,7 +181,7 @@ def refresh_stages(db: sqlite3.Connection, *, now: float) -> None:
     if not projects:
         return
     group = ("project_id", "environment_id", "release_id")
-    cells = counting.session_counts(db, Selection(projects), span, group)
+    cells = reader.session_counts(Selection(projects), span, group)
     totals: dict[tuple[int, int], int] = {}
     for (key, _), counts in cells.items():
         place = (key[0], key[1])

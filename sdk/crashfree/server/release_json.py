@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 from crashfree.errors import InvalidRelease
 from crashfree.release import Release
 from crashfree.server import commits
-from crashfree.server.counting import Selection
 from crashfree.server.deploys import DeployRow
 from crashfree.server.endpoint import iso
+from crashfree.server.engine import CountReader, Selection
 from crashfree.server.release_health import NO_HEALTH, Adoption, Key, ReleaseHealth
 from crashfree.server.releases import ReleaseRow, marks
 
@@ -45,6 +45,7 @@ class _Project(NamedTuple):
 
 def release_json(
     db: sqlite3.Connection,
+    reader: CountReader,
     rows: Sequence[ReleaseRow],
     extras: Extras,
     *,
@@ -53,18 +54,19 @@ def release_json(
     """Return releases as the API shows them, with the projects of the selection (None: all)."""
     shown: list[dict[str, Any]] = []
     for start in range(0, len(rows), _CHUNK):
-        shown += _chunk(db, rows[start : start + _CHUNK], extras, selection)
+        shown += _chunk(db, reader, rows[start : start + _CHUNK], extras, selection)
     return shown
 
 
 def _chunk(
     db: sqlite3.Connection,
+    reader: CountReader,
     rows: Sequence[ReleaseRow],
     extras: Extras,
     selection: Selection | None,
 ) -> list[dict[str, Any]]:
     ids = [row.id for row in rows]
-    projects = _projects(db, ids, selection)
+    projects = _projects(db, reader, ids, selection)
     counts, newest = _commits(db, ids)
     last_commits = commits.commit_json(db, sorted(set(newest.values())))
     authors = _authors(db, ids)
@@ -141,22 +143,23 @@ def _project_json(project: _Project, release_id: int, extras: Extras) -> dict[st
 
 
 def _projects(
-    db: sqlite3.Connection, ids: Sequence[int], selection: Selection | None
+    db: sqlite3.Connection, reader: CountReader, ids: Sequence[int], selection: Selection | None
 ) -> dict[int, list[_Project]]:
+    rows = [
+        row
+        for row in db.execute(
+            "SELECT release_id, projects.id, slug, name, platform, new_groups, first_seen,"
+            " last_seen FROM release_projects JOIN projects ON projects.id = project_id"
+            f" WHERE release_id IN ({marks(ids)}) ORDER BY slug",
+            ids,
+        )
+        if selection is None or row[1] in selection.projects
+    ]
+    have = reader.have_sessions([(row[1], row[0]) for row in rows])
     found: dict[int, list[_Project]] = {}
-    for row in db.execute(
-        "SELECT release_id, projects.id, slug, name, platform, new_groups,"
-        " EXISTS (SELECT 1 FROM counts_day WHERE"
-        " counts_day.project_id = release_projects.project_id"
-        " AND counts_day.release_id = release_projects.release_id),"
-        " first_seen, last_seen FROM release_projects"
-        " JOIN projects ON projects.id = project_id"
-        f" WHERE release_id IN ({marks(ids)}) ORDER BY slug",
-        ids,
-    ):
-        project = _Project(row[1], row[2], row[3], row[4], row[5], bool(row[6]), row[7], row[8])
-        if selection is None or project.id in selection.projects:
-            found.setdefault(int(row[0]), []).append(project)
+    for row, has_health in zip(rows, have, strict=True):
+        project = _Project(row[1], row[2], row[3], row[4], row[5], has_health, row[6], row[7])
+        found.setdefault(int(row[0]), []).append(project)
     return found
 
 

@@ -18,8 +18,8 @@ from starlette.responses import Response
 from crashfree.errors import InvalidRelease
 from crashfree.release import Release
 from crashfree.server import ranges, releases
-from crashfree.server.counting import Selection
 from crashfree.server.endpoint import Call, Problem, answer, cursor_of, link
+from crashfree.server.engine import CountReader, Selection
 from crashfree.server.ranges import Range
 from crashfree.server.release_health import (
     Key,
@@ -106,7 +106,7 @@ def list_releases(call: Call) -> Response:
     with call.store.read() as db:
         question = _question(db, call)
         if question.sort in _HEALTH_SORTS:
-            pairs = _by_health(db, question, now=call.now)
+            pairs = _by_health(db, call.store.counts(db), question, now=call.now)
             chosen = pairs[cursor.offset : cursor.offset + cursor.per_page + 1]
         elif question.precedence:
             pairs = _by_precedence(db, question)
@@ -235,11 +235,13 @@ def _by_precedence(db: sqlite3.Connection, question: _Question) -> list[Pair]:
     return sorted(pairs, key=lambda pair: keys[pair[0]], reverse=True)
 
 
-def _by_health(db: sqlite3.Connection, question: _Question, *, now: float) -> list[Pair]:
+def _by_health(
+    db: sqlite3.Connection, reader: CountReader, question: _Question, *, now: float
+) -> list[Pair]:
     pairs = _pairs(db, question)
     # Only what the order goes by: there may be thousands of releases.
     health = release_health(
-        db,
+        reader,
         question.selection,
         now=now,
         period=question.period,
@@ -262,21 +264,23 @@ def _shown(
     ids = tuple(dict.fromkeys(release for release, _ in pairs))
     rows = releases.rows(db, ids)
     narrow = question.selection._replace(releases=ids)
+    reader = call.store.counts(db)
     extras = Extras(
-        health=_health(db, question, narrow, now=call.now),
+        health=_health(reader, question, narrow, now=call.now),
         stages=adoption_stages(db, narrow) if question.stages else None,
     )
     selection = None if question.all_projects else question.selection
-    shown = {entry["id"]: entry for entry in release_json(db, rows, extras, selection=selection)}
+    listed = release_json(db, reader, rows, extras, selection=selection)
+    shown = {entry["id"]: entry for entry in listed}
     return [_flattened(shown[release], project) for release, project in pairs]
 
 
 def _health(
-    db: sqlite3.Connection, question: _Question, narrow: Selection, *, now: float
+    reader: CountReader, question: _Question, narrow: Selection, *, now: float
 ) -> Mapping[Key, ReleaseHealth] | None:
     if not question.health:
         return None
-    return release_health(db, narrow, now=now, period=question.period)
+    return release_health(reader, narrow, now=now, period=question.period)
 
 
 def _flattened(entry: dict[str, Any], project: int | None) -> dict[str, Any]:

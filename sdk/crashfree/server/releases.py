@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from crashfree.server.engine import CountReader
 from crashfree.server.recording import insert_release
 
 _COLUMNS: Final = (
@@ -125,7 +126,7 @@ class Undeletable(Exception):
     """A release that something still refers to."""
 
 
-def delete(db: sqlite3.Connection, release_id: int) -> list[str]:
+def delete(db: sqlite3.Connection, reader: CountReader, release_id: int) -> list[str]:
     """Remove a release and what belongs to it alone; return the checksums it let go of.
 
     Raises Undeletable, with the words for the answer.
@@ -138,7 +139,7 @@ def delete(db: sqlite3.Connection, release_id: int) -> list[str]:
         (release_id, release_id),
     ):
         raise Undeletable("This release is referenced by active issues and cannot be removed.")
-    if _exists(db, "SELECT 1 FROM counts_day WHERE release_id = ? LIMIT 1", (release_id,)):
+    if any(reader.have_sessions([(each, release_id) for each in project_ids(db, release_id)])):
         raise Undeletable("This release has health data and cannot be removed.")
     freed = [
         str(row[0])

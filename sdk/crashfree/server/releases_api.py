@@ -281,13 +281,14 @@ def _details(db: sqlite3.Connection, call: Call, release_id: int) -> dict[str, A
     environments = select(db, _environments(call), (), ()).environments
     selection = Selection(tuple(project_ids), (release_id,), environments)
     span = ranges.health_range(call.query, call.now)
+    reader = call.store.counts(db)
     extras = Extras(
-        health=release_health(db, selection, now=call.now, period=span)
+        health=release_health(reader, selection, now=call.now, period=span)
         if call.query.get("health") == "1"
         else None,
         stages=adoption_stages(db, selection) if call.query.get("adoptionStages") == "1" else None,
     )
-    shown = release_json(db, [releases.get(db, release_id)], extras, selection=selection)[0]
+    shown = release_json(db, reader, [releases.get(db, release_id)], extras, selection=selection)[0]
     if call.project.id or len(project_ids) == 1:
         shown["currentProjectMeta"] = _neighbours(db, release_id, project_ids[0])
     return shown
@@ -337,7 +338,7 @@ def delete_release(call: Call) -> Response:
     with call.store.write() as db:
         release = found_release(db, call)
         try:
-            releases.delete(db, release.id)
+            releases.delete(db, call.store.counts(db), release.id)
         except Undeletable as refusal:
             raise Problem(400, str(refusal)) from None
     # The ingest remembers ids by name.
@@ -408,14 +409,14 @@ def previous_with_commits(call: Call) -> Response:
         found = releases.previous_with_commits(db, release)
         if found is None:
             return answer({})
-        return answer(release_json(db, [found], Extras())[0])
+        return answer(release_json(db, call.store.counts(db), [found], Extras())[0])
 
 
 def get_meta(call: Call) -> Response:
     """Return the counts of a release."""
     with call.store.read() as db:
         release = found_release(db, call)
-        shown = release_json(db, [release], Extras())[0]
+        shown = release_json(db, call.store.counts(db), [release], Extras())[0]
         files = db.execute(
             "SELECT count(DISTINCT path) FROM commit_files"
             " JOIN release_commits USING (commit_id) WHERE release_id = ?",

@@ -34,6 +34,7 @@ from crashfree.server import catalog_hooks, catalog_schema, filters
 from crashfree.server.app import App, routes
 from crashfree.server.connection import Connections, protocol_class
 from crashfree.server.context import DEFAULT_PROJECT, Context, Settings
+from crashfree.server.engine import Engine
 from crashfree.server.faults import Faults
 from crashfree.server.forward import Forward
 from crashfree.server.projects import Projects
@@ -63,6 +64,8 @@ class Wish(NamedTuple):
     settings: Settings = Settings()
     clock: Clock = SYSTEM_CLOCK
     allow_remote: bool = False
+    engine: Engine | None = None
+    """Keeps the sessions in place of the database."""
 
 
 class Running:
@@ -91,7 +94,7 @@ class Running:
         listening: socket.socket | None = None
         try:
             listening = _listen(wish.host, wish.port)
-            self.store = open_store(path)
+            self.store = open_store(path, engine=wish.engine)
         except BaseException:
             if listening is not None:
                 listening.close()
@@ -249,8 +252,10 @@ async def _when_started(server: uvicorn.Server, up: threading.Event) -> None:
     up.set()
 
 
-def open_store(path: str) -> Store:
+def open_store(path: str, *, engine: Engine | None = None) -> Store:
     """Open a database, made and brought up to date as needed, with all that listens to it.
+
+    `engine` keeps the sessions in place of the file.
 
     Raises ConfigurationError for a file that cannot be used.
     """
@@ -259,6 +264,7 @@ def open_store(path: str) -> Store:
             path,
             hooks=Hooks(catalog_hooks.issue_of, catalog_hooks.release_created),
             catalog_migrations=catalog_schema.MIGRATIONS,
+            engine=engine,
         )
     except (sqlite3.Error, ValueError) as error:
         raise ConfigurationError(f"the database {path} cannot be used: {error}") from None

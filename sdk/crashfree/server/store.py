@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from crashfree._ground import ids, json
 from crashfree.server import durations, pending, schema, users
 from crashfree.server.counting import SqliteCounts
-from crashfree.server.engine import Busy, CountReader
+from crashfree.server.engine import Busy, CountReader, Engine, Unavailable
 from crashfree.server.facts import Facts
 from crashfree.server.recording import Hooks, Recorder
 
@@ -52,6 +52,8 @@ class Store:
 
     path: str
     recorder: Recorder
+    engine: Engine | None
+    """What keeps the sessions, when that is not this file."""
     _catalog_changed: list[Callable[[], None]]
     _catalog_dirty: bool
 
@@ -61,10 +63,13 @@ class Store:
         *,
         hooks: Hooks | None = None,
         catalog_migrations: Sequence[str] = (),
+        engine: Engine | None = None,
     ) -> None:
+        """Open it; `engine` keeps the sessions in place of this file."""
         self.path = os.fspath(path)
         self._lock = threading.Lock()
         self._closed = False
+        self.engine = engine
         make_private(self.path)
         self._writer = self._connect(_WRITER_CACHE)
         try:
@@ -154,7 +159,7 @@ class Store:
 
     def counts(self, db: sqlite3.Connection) -> CountReader:
         """Return what answers questions about sessions; `db` is a connection of `read`."""
-        return SqliteCounts(db)
+        return SqliteCounts(db) if self.engine is None else self.engine.counts()
 
     def _complete(self, db: sqlite3.Connection) -> None:
         """Begin the snapshot of `db` anew until it holds no aggregates that are not added up."""
@@ -228,6 +233,8 @@ class Store:
     def write_facts(self, batch: Sequence[Facts]) -> list[Exception | None]:
         """Write a batch in one transaction; when that fails, each entry in one of its own.
 
+        Where an engine keeps the sessions, there is one more before it, for names alone.
+
         The caller has taken the write lock by `try_write_lock`; it is free again afterwards.
         Raises Busy when another process holds the database; nothing was written then.
         """
@@ -250,10 +257,27 @@ class Store:
             self._write_together(batch)
 
     def _write_together(self, batch: Sequence[Facts]) -> None:
+        engine = self.engine
+        if engine is None:
+            with self._recording() as db:
+                self.recorder.record(db, batch)
+            return
+        # First the names, for good: no id that an engine has seen may be given to another name.
+        with self._recording() as db:
+            sessions, buckets = self.recorder.place(db, batch)
+        with self._recording() as db:
+            self.recorder.record(
+                db, [facts._replace(sessions=(), aggregates=()) for facts in batch]
+            )
+            if sessions or buckets:
+                engine.write(sessions, buckets)
+
+    @contextmanager
+    def _recording(self) -> Generator[sqlite3.Connection, None, None]:
         db = self._writer
         _begin(db)
         try:
-            self.recorder.record(db, batch)
+            yield db
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
@@ -263,13 +287,13 @@ class Store:
 
     def _write_apart(self, batch: Sequence[Facts], error: Exception) -> list[Exception | None]:
         if len(batch) == 1:
-            return [error]
+            return [_told(error)]
         results: list[Exception | None] = []
         for facts in batch:
             try:
                 self._write_together((facts,))
             except Exception as fault:  # noqa: BLE001 -- told to the one it belongs to
-                results.append(fault)
+                results.append(_told(fault))
             else:
                 results.append(None)
         return results
@@ -462,6 +486,15 @@ def _begin(db: sqlite3.Connection) -> None:
 def _is_busy(error: Exception) -> bool:
     text = str(error)
     return isinstance(error, sqlite3.OperationalError) and ("locked" in text or "busy" in text)
+
+
+def _told(error: Exception) -> Exception:
+    """Return an error in the words of the contract."""
+    if isinstance(error, sqlite3.OperationalError):
+        unavailable = Unavailable(str(error))
+        unavailable.__cause__ = error
+        return unavailable
+    return error
 
 
 def _size(path: str) -> int:

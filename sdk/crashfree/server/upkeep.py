@@ -100,7 +100,7 @@ class Upkeep:
 
     def _judge(self, now: float) -> None:
         with self._store.write() as db:
-            refresh_stages(db, now=now)
+            refresh_stages(db, self._store.counts(db), now=now)
 
     def _seal(self, now: float) -> None:
         self._store.seal_durations(before_day=int(now // _DAY))

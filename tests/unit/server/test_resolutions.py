@@ -165,7 +165,7 @@ def test_a_deleted_release_leaves_the_issue_resolved(tmp_path: Path, kind: str) 
                 release_id=world.ids[0],
                 at=world.now,
             )
-            releases.delete(db, world.ids[0])
+            releases.delete(db, store.counts(db), world.ids[0])
         world.event(None)
         with store.read() as db:
             issue = issues.get(db, 1)
