@@ -18,7 +18,7 @@ from typing import Any
 from crashfree._cli import output
 from crashfree._cli.failure import UsageFailure
 from crashfree._cli.parser import Commands
-from crashfree._delivery.spool import default_directory
+from crashfree._delivery.spooldirectory import default_directory
 from crashfree._ground import env, json
 from crashfree.server import LocalServer, discovery
 

@@ -18,7 +18,8 @@ from crashfree._client.options import read_dsn
 from crashfree._delivery import spool as spooling
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.httptransport import HttpTransport
-from crashfree._delivery.spool import Spool, SpoolLimits, SpoolStatus, default_directory
+from crashfree._delivery.spool import Spool, SpoolLimits, SpoolStatus
+from crashfree._delivery.spooldirectory import SpoolDirectory, default_directory, destination
 from crashfree._delivery.worker import Worker
 from crashfree._ground import env
 from crashfree._ground.clock import SYSTEM_CLOCK
@@ -150,9 +151,8 @@ def _tell(done: _Flushed) -> None:
 
 def _flushed(dsn: Dsn, directory: str) -> _Flushed:
     discards = Discards()
-    spool = Spool(
-        directory, dsn=dsn, clock=SYSTEM_CLOCK, on_evicted=discards.record, limits=_NO_LIMITS
-    )
+    place = SpoolDirectory(directory, dsn=dsn, clock=SYSTEM_CLOCK)
+    spool = Spool(place, on_evicted=discards.record, limits=_NO_LIMITS)
     transport = HttpTransport(
         dsn,
         worker=Worker(clock=SYSTEM_CLOCK),
@@ -165,15 +165,15 @@ def _flushed(dsn: Dsn, directory: str) -> _Flushed:
     )
     try:
         # Without a folder there is nothing, and none is made for the sake of looking.
-        exists = any(status.directory == spool.status().directory for status in _all(directory))
+        exists = any(status.directory == place.path for status in _all(directory))
         adopted = 0
         if exists:
-            adopted = Autopsy(spool, others=(), clock=SYSTEM_CLOCK, on_crash=None).perform()
+            adopted = Autopsy(place, others=(), clock=SYSTEM_CLOCK, on_crash=None).perform()
         gone = transport.send_spooled() if exists else 0
         stats = transport.stats()
     finally:
         transport.close(0.0)
-        spool.close()
+        place.close()
     refused = sum(count for (reason, _), count in stats.dropped.items() if reason == "send_error")
     silent = stats.requests > 0 and stats.last_error is not None and not stats.sent_bytes
     return _Flushed(
@@ -191,7 +191,7 @@ def _found(args: argparse.Namespace) -> list[SpoolStatus]:
     found = _all(_directory(args))
     if args.dsn is None:
         return found
-    name = spooling.destination(read_dsn(args.dsn, env.environ()))
+    name = destination(read_dsn(args.dsn, env.environ()))
     return [status for status in found if status.directory.endswith(name)]
 
 

@@ -13,6 +13,7 @@ from crashfree._cli.ago import span
 from crashfree._cli.findings import Section, Surroundings
 from crashfree._delivery import spool
 from crashfree._delivery.spool import SpoolStatus
+from crashfree._delivery.spooldirectory import default_directory
 from crashfree._ground import env
 from crashfree._ground.clock import SYSTEM_CLOCK
 from crashfree.types import JSON
@@ -62,7 +63,7 @@ def _directory(here: Surroundings) -> tuple[str | None, str | None]:
     named = env.setting(here.environ, "SPOOL_DIR")
     if named is not None:
         return os.path.abspath(named.value), f"env:{named.variable}"
-    return spool.default_directory(here.environ), "by default"
+    return default_directory(here.environ), "by default"
 
 
 def _writable(directory: str) -> bool:

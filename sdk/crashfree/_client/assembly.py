@@ -18,7 +18,7 @@ from crashfree._client.report import Reporter
 from crashfree._client.runnotes import JOURNAL, LEDGER, RunNotes
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.latetransport import Carrier, LateTransport
-from crashfree._delivery.spool import Spool, SpoolLimits, default_directory
+from crashfree._delivery.spooldirectory import SpoolDirectory, default_directory
 from crashfree._delivery.transport import NullTransport, Transport
 from crashfree._delivery.worker import Worker
 from crashfree._ground import forkgate, ids
@@ -112,7 +112,8 @@ class Parts(NamedTuple):
     https: tuple[LateTransport, ...]
     transport: Transport
     consent: Consent | None
-    spools: tuple[Spool, ...]
+    places: tuple[SpoolDirectory, ...]
+    """Where each destination keeps what could not be sent; none without a spool."""
     autopsy: Callable[[], Examiner] | None
     """Loads and makes what finds out how earlier runs ended."""
     sessions: Sessions
@@ -135,10 +136,10 @@ def assemble(
     worker = Worker(clock=clock)
     discards = tuple(Discards(options.on_drop, later=worker.submit) for _ in options.dsn or (None,))
     https: tuple[LateTransport, ...] = ()
-    spools: tuple[Spool, ...] = ()
+    places: tuple[SpoolDirectory, ...] = ()
     if transports is None:
-        spools = _spools(options, clock, environ, discards)
-        https = _http_transports(options, clock, environ, worker, discards, spools)
+        places = _places(options, clock, environ)
+        https = _http_transports(options, clock, environ, worker, discards, places)
         transports = https
     if options.spotlight is not None:
         from crashfree._delivery.spotlight import SpotlightTransport
@@ -149,7 +150,7 @@ def assemble(
         )
     transport, consent = _joined(options, clock, transports)
     # The first destination's run keeps the counts of this process; one truth is enough.
-    home = spools[0] if spools and consent is None else None
+    home = places[0] if places and consent is None else None
     notes = _run_notes(options, home, clock)
     if notes is not None:
         notes.open()
@@ -161,7 +162,7 @@ def assemble(
         https=https,
         transport=transport,
         consent=consent,
-        spools=spools,
+        places=places,
         autopsy=None if home is None else lambda: _autopsy(home, options, clock, transports),
         sessions=_sessions(options, clock, worker, home, notes, emit),
         run_notes=notes,
@@ -173,21 +174,17 @@ def assemble(
 # --- delivery -------------------------------------------------------------------------------
 
 
-def _spools(
-    options: Options, clock: Clock, environ: Mapping[str, str], discards: tuple[Discards, ...]
-) -> tuple[Spool, ...]:
+def _places(
+    options: Options, clock: Clock, environ: Mapping[str, str]
+) -> tuple[SpoolDirectory, ...]:
     directory = options.spool_dir or default_directory(environ)
     if not options.spool or directory is None:
         return ()
-    limits = SpoolLimits(options.spool_max_items, options.spool_max_bytes, options.spool_max_age)
-    return tuple(
-        Spool(directory, dsn=dsn, clock=clock, on_evicted=losses.record, limits=limits)
-        for dsn, losses in zip(options.dsn, discards, strict=False)
-    )
+    return tuple(SpoolDirectory(directory, dsn=dsn, clock=clock) for dsn in options.dsn)
 
 
 def _autopsy(
-    home: Spool, options: Options, clock: Clock, transports: tuple[Transport, ...]
+    home: SpoolDirectory, options: Options, clock: Clock, transports: tuple[Transport, ...]
 ) -> Examiner:
     with forkgate.importing():
         from crashfree._client.autopsy import Autopsy
@@ -219,20 +216,20 @@ def _http_transports(
     environ: Mapping[str, str],
     worker: Worker,
     discards: tuple[Discards, ...],
-    spools: tuple[Spool, ...],
+    places: tuple[SpoolDirectory, ...],
 ) -> tuple[LateTransport, ...]:
     if _proxied(options, environ):
         # A proxy that is none is an error of `init`, before anything has changed.
         _carrier_maker(options, environ)
 
-    def late(dsn: Dsn, losses: Discards, spool: Spool | None) -> LateTransport:
+    def late(dsn: Dsn, losses: Discards, place: SpoolDirectory | None) -> LateTransport:
         def make() -> Carrier:
-            return _carrier_maker(options, environ)(dsn, worker, clock, losses, spool)
+            return _carrier_maker(options, environ)(dsn, worker, clock, losses, place)
 
-        return LateTransport(make, leave=_nothing if spool is None else spool.forget)
+        return LateTransport(make, leave=_nothing if place is None else place.forget)
 
     return tuple(
-        late(dsn, losses, spools[number] if spools else None)
+        late(dsn, losses, places[number] if places else None)
         for number, (dsn, losses) in enumerate(zip(options.dsn, discards, strict=False))
     )
 
@@ -249,10 +246,11 @@ def _proxied(options: Options, environ: Mapping[str, str]) -> bool:
 
 def _carrier_maker(
     options: Options, environ: Mapping[str, str]
-) -> Callable[[Dsn, Worker, Clock, Discards, Spool | None], Carrier]:
+) -> Callable[[Dsn, Worker, Clock, Discards, SpoolDirectory | None], Carrier]:
     with forkgate.importing():
         from crashfree._delivery.httptransport import HttpTransport
         from crashfree._delivery.outbox import QueueLimits
+        from crashfree._delivery.spool import Spool, SpoolLimits
         from crashfree._ground.http import resolve_settings
     settings = resolve_settings(
         environ,
@@ -266,15 +264,21 @@ def _carrier_maker(
         socket_options=options.socket_options,
     )
 
+    limits = SpoolLimits(options.spool_max_items, options.spool_max_bytes, options.spool_max_age)
+
     def make(
-        dsn: Dsn, worker: Worker, clock: Clock, losses: Discards, spool: Spool | None
+        dsn: Dsn,
+        worker: Worker,
+        clock: Clock,
+        losses: Discards,
+        place: SpoolDirectory | None,
     ) -> Carrier:
         return HttpTransport(
             dsn,
             worker=worker,
             clock=clock,
             discards=losses,
-            spool=spool,
+            spool=None if place is None else Spool(place, on_evicted=losses.record, limits=limits),
             http=settings,
             queue=QueueLimits(max_items=options.queue_size),
             compression=options.compression,
@@ -291,7 +295,7 @@ def _sessions(
     options: Options,
     clock: Clock,
     worker: Worker,
-    home: Spool | None,
+    home: SpoolDirectory | None,
     notes: RunNotes | None,
     emit: Callable[[SessionUpdate], bool],
 ) -> Sessions:
@@ -345,7 +349,7 @@ def _unit_sessions(
     return RequestSessions(aggregator, clock), aggregator
 
 
-def _run_notes(options: Options, home: Spool | None, clock: Clock) -> RunNotes | None:
+def _run_notes(options: Options, home: SpoolDirectory | None, clock: Clock) -> RunNotes | None:
     if home is None or options.release is None:
         return None
     defaults: dict[str, object] = {"platform": "python"}

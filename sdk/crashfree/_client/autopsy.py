@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from crashfree._delivery.run import DeadRun
-from crashfree._delivery.spool import Spool
+from crashfree._delivery import deadrun
+from crashfree._delivery.deadrun import DeadRun
+from crashfree._delivery.spooldirectory import SpoolDirectory
 from crashfree._delivery.transport import Transport
 from crashfree._ground import forkgate
 from crashfree._ground.clock import Clock
@@ -36,10 +37,10 @@ class Findings(Protocol):
 
 
 class Autopsy:
-    """Adopts dead runs of one spool; remembers how the latest of them ended."""
+    """Adopts dead runs of one destination; remembers how the latest of them ended."""
 
-    __slots__ = ("_clock", "_on_crash", "_others", "_spool", "previous_run")
-    _spool: Spool
+    __slots__ = ("_clock", "_home", "_on_crash", "_others", "previous_run")
+    _home: SpoolDirectory
     _others: Sequence[Transport]
     _clock: Clock
     _on_crash: Callable[[Any], None] | None
@@ -47,13 +48,13 @@ class Autopsy:
 
     def __init__(
         self,
-        spool: Spool,
+        home: SpoolDirectory,
         *,
         others: Sequence[Transport],
         clock: Clock,
         on_crash: Callable[[Any], None] | None,
     ) -> None:
-        self._spool = spool
+        self._home = home
         self._others = others
         self._clock = clock
         self._on_crash = on_crash
@@ -61,7 +62,7 @@ class Autopsy:
 
     def perform(self) -> int:
         """Adopt what there is; return how many dead runs were settled."""
-        dead_runs = self._spool.adopt()
+        dead_runs = deadrun.adopt(self._home)
         if not dead_runs:
             return 0
         with forkgate.importing():

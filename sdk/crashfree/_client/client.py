@@ -673,8 +673,8 @@ class Client:
             told = parts.sessions.aggregator.close() and told
         if parts.run_notes is not None:
             parts.run_notes.close(told=told)
-        for spool in parts.spools:
-            spool.close()
+        for place in parts.places:
+            place.close()
 
     def _left(self, deadline: float) -> float:
         return max(0.0, deadline - self._clock.monotonic())

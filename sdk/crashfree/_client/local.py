@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from crashfree._delivery.spool import default_directory
+from crashfree._delivery.spooldirectory import default_directory
 from crashfree.server.discovery import local_dsn
 
 

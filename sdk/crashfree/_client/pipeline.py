@@ -30,7 +30,7 @@ from crashfree._ground.clock import Clock
 from crashfree._ground.typed import Any, NamedTuple, cast
 from crashfree._protocol import limits
 from crashfree._protocol.items import Item, attachment_item, event_item
-from crashfree._sessions.verdict import Verdict
+from crashfree._protocol.session import Verdict
 from crashfree.types import (
     Attachment,
     BeforeSend,

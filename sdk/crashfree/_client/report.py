@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from crashfree._capture.scope import Scope
 from crashfree._ground.typed import Any, NamedTuple, Protocol
 from crashfree._protocol.items import Item
-from crashfree._sessions.verdict import Verdict
+from crashfree._protocol.session import Verdict
 from crashfree.types import (
     DataCategory,
     DiscardReason,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from crashfree._delivery.run import Run
-from crashfree._delivery.spool import Spool
+from crashfree._delivery.spooldirectory import SpoolDirectory
 from crashfree._ground.clock import Clock
 from crashfree._sessions import evidence
 from crashfree._sessions.evidence import Evidence
@@ -38,7 +38,7 @@ class RunNotes:
         "_run",
         "_started",
     )
-    _home: Spool
+    _home: SpoolDirectory
     _attributes: SessionAttributes
     _defaults: Mapping[str, object]
     _clock: Clock
@@ -49,7 +49,7 @@ class RunNotes:
 
     def __init__(
         self,
-        home: Spool,
+        home: SpoolDirectory,
         *,
         attributes: SessionAttributes,
         defaults: Mapping[str, object],

@@ -1,37 +1,31 @@
-"""The spool: envelopes that wait on disk, and the runs of this and earlier processes.
+"""The spool: envelopes that wait on disk.
 
-    <directory>/installation                     an id of this installation
-    <directory>/v1/<hash of the DSN>/              one destination
-        <ms>-<pid>-<count>-<attempt>.envelope    waiting; plain bytes without `sent_at`
-        replay.lock                              held by the one process that replays
-        runs/<ms>-<pid>-<random>/                one process life, see `run`
+    <ms>-<pid>-<count>-<attempt>.envelope    waiting; plain bytes without `sent_at`
+
+in the destination's directory, see `spooldirectory`.
 
 Invariants: an envelope is in one file; a file is there as a whole or not at all; never more than
 the limits by count, bytes and age, the oldest leaving first and counted as `cache_overflow`; a
 session's `init` survives the eviction of the update that carried it; what cannot be read is
-removed and said once; a client report is never stored. Where the disk refuses, the spool is off
-for this process, said once, and sending goes on.
+removed and said once; a client report is never stored.
 
-Threads: `open` on the main thread at init, everything else one at a time: the worker, or whoever
-stands in for it; `forget` in a forked child. Source: wire.md section 17.
+Threads: one at a time: the worker, or whoever stands in for it; `forget` in a forked child.
+Source: wire.md section 17.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from crashfree._delivery import disk
-from crashfree._delivery.filelock import FileLock
 from crashfree._delivery.outcome import Outcome
-from crashfree._delivery.run import DeadRun, Run, dead_runs
-from crashfree._ground import ids, json, log
-from crashfree._ground.clock import Clock
+from crashfree._delivery.run import Run
+from crashfree._delivery.spooldirectory import SUFFIX, SpoolDirectory
+from crashfree._ground import json, log
 from crashfree._ground.typed import Literal, NamedTuple, TypeAlias
 from crashfree._protocol.decoding import decode_envelope
-from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item, received_item
 from crashfree.errors import EnvelopeError
@@ -44,12 +38,9 @@ Send: TypeAlias = Callable[[Envelope, Callable[[], bool]], "Outcome | None"]
 The function it is handed is to be asked right before the first byte is written."""
 Replayed: TypeAlias = Literal["sent", "kept", "empty"]
 
-SUFFIX = ".envelope"
 WRITTEN_SUFFIX = ".written"
 MAX_ATTEMPTS = 8
-_LEFTOVER_AFTER = 3600.0
 _LARGEST_ENVELOPE = 64 << 20
-_INSTALLATION = "installation"
 
 
 class SpoolLimits(NamedTuple):
@@ -78,106 +69,26 @@ class SpoolStatus(NamedTuple):
 
 
 class Spool:
-    """The waiting envelopes of one destination, and this process's run."""
+    """The waiting envelopes of one destination."""
 
-    __slots__ = (
-        "_begun",
-        "_broken",
-        "_clock",
-        "_count",
-        "_directory",
-        "_limits",
-        "_lock",
-        "_on_evicted",
-        "_replay_lock",
-        "_replaying",
-        "_run",
-        "_runs",
-        "_top",
-    )
-    _top: str
-    _directory: str
-    _runs: str
-    _clock: Clock
+    __slots__ = ("_limits", "_lock", "_looked", "_on_evicted", "directory")
+    directory: SpoolDirectory
     _limits: SpoolLimits
     _on_evicted: OnEvicted
-    _replay_lock: FileLock
     _lock: threading.Lock
-    _replaying: bool
-    _run: Run | None
-    _count: int
-    _begun: bool
-    _broken: bool
+    _looked: bool
 
     def __init__(
         self,
-        directory: str | os.PathLike[str],
+        directory: SpoolDirectory,
         *,
-        dsn: Dsn,
-        clock: Clock,
         on_evicted: OnEvicted,
         limits: SpoolLimits = DEFAULT_LIMITS,
     ) -> None:
-        self._top = os.path.abspath(os.fspath(directory))
-        self._directory = os.path.join(self._top, "v1", destination(dsn))
-        self._runs = os.path.join(self._directory, "runs")
-        self._clock = clock
+        self.directory = directory
         self._limits = limits
         self._on_evicted = on_evicted
         self._reset()
-
-    # -- runs
-
-    def open(self) -> Run | None:
-        """Make this process's run, once; None when the place cannot be written, said once."""
-        if self._run is None and self._begin():
-            name = f"{self._stamp()}-{os.getpid()}-{ids.event_id()[:6]}"
-            try:
-                self._run = Run.begin(self._runs, name)
-            except OSError as error:
-                self._give_up(error)
-        return self._run
-
-    @property
-    def run(self) -> Run | None:
-        """The run that `open` made."""
-        return self._run
-
-    def adopt(self) -> list[DeadRun]:
-        """Take the dead runs that left something; settle, leave or discard each of them."""
-        if not self._begin():
-            return []
-        own = self._run
-        return dead_runs(
-            self._runs,
-            own=None if own is None else os.path.basename(own.directory),
-            names=self._new_name,
-            take_over=self._take_over,
-            older_than=self._is_old,
-        )
-
-    def installation_id(self) -> str:
-        """Return the id of this installation; a new one each time where nothing can be written.
-
-        All processes that share the directory get the same, also when they ask at one moment.
-        """
-        path = os.path.join(self._top, _INSTALLATION)
-        known = _read_id(path)
-        if known is not None:
-            return known
-        fresh = ids.session_id()
-        if not self._begin():
-            return fresh
-        temporary = f"{path}.{os.getpid()}-{ids.event_id()[:6]}{disk.TMP_SUFFIX}"
-        try:
-            disk.write(temporary, fresh.encode("ascii"))
-            _publish(temporary, path)
-        except OSError as error:
-            self._give_up(error)
-            return fresh
-        return _read_id(path) or fresh
-
-    # -- envelopes
 
     def put(self, envelope: Envelope) -> bool:
         """Store an envelope; False when the disk refuses. Raises what building a payload raises."""
@@ -202,11 +113,11 @@ class Spool:
                 kept, _ = envelope.without(lambda item: item.type == "client_report")
                 if kept is None:
                     continue
-                path = os.path.join(self._directory, self._new_name())
+                path = os.path.join(self.directory.path, self.directory.new_name())
                 try:
                     disk.write(path, kept.encode())
                 except OSError as error:
-                    self._give_up(error)
+                    self.directory.give_up(error)
                     return None
                 paths.append(path)
             self._evict()
@@ -214,11 +125,11 @@ class Spool:
 
     def ship(self, name: str) -> bool:
         """Make a file of our run, which must hold one envelope, a waiting envelope, in one step."""
-        run = self._run
+        run = self.directory.run
         if run is None:
             return False
         with self._lock:
-            target = os.path.join(self._directory, self._new_name())
+            target = os.path.join(self.directory.path, self.directory.new_name())
         return disk.move(run.path(name), target)
 
     def replay(self, send: Send) -> Replayed:
@@ -236,11 +147,11 @@ class Spool:
             if envelope is None:
                 continue
             written = _Written(path, has_aggregates(envelope))
-            self._replaying = True
+            self.directory.replaying = True
             try:
                 outcome = send(envelope, written.mark)
             finally:
-                self._replaying = False
+                self.directory.replaying = False
             if outcome is not None:
                 return self._after(path, written, envelope, outcome)
             # What is in it is limited; another kind behind it may not be.
@@ -260,97 +171,54 @@ class Spool:
 
     def clear(self) -> int:
         """Remove all waiting envelopes, uncounted; return how many there were."""
-        return clear(self._directory)
+        return clear(self.directory.path)
 
     def status(self) -> SpoolStatus:
         """Return what waits."""
-        return _status(self._directory)
+        return _status(self.directory.path)
 
     @property
     def max_items(self) -> int:
         """How many envelopes may wait; 0 once the disk has refused."""
-        return 0 if self._broken else self._limits.max_items
-
-    def close(self) -> None:
-        """Release the locks; what waits stays. Idempotent.
-
-        While a stored envelope is on its way nobody else may take it up: then the process keeps
-        that lock for as long as it lives.
-        """
-        run, self._run = self._run, None
-        if run is not None:
-            run.end()
-        if not self._replaying:
-            self._replay_lock.release()
+        return 0 if self.directory.broken else self._limits.max_items
 
     def forget(self) -> None:
-        """Leave run and locks to the parent, in a forked child; `open` makes a new run."""
-        if self._run is not None:
-            self._run.forget()
-        self._replay_lock.forget()
+        """Leave run and locks to the parent, in a forked child."""
+        self.directory.forget()
         self._reset()
+
+    @property
+    def run(self) -> Run | None:
+        """The run of this process; None before it was opened."""
+        return self.directory.run
 
     # -- inside
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._replay_lock = FileLock(os.path.join(self._directory, "replay.lock"))
-        self._replaying = False
-        self._run = None
-        # Random, because two containers that share the directory may share pid and time.
-        self._count = int.from_bytes(os.urandom(3), "big")
-        self._begun = False
-        self._broken = False
+        self._looked = False
 
     def _begin(self) -> bool:
-        """Make the directories, once; False when there can be none."""
-        if self._broken:
+        """Make the directories and look after them, once; False when there can be none."""
+        if not self.directory.make():
             return False
-        if self._begun:
-            return True
-        try:
-            os.makedirs(os.path.dirname(self._top), exist_ok=True)
-            if not os.path.isdir(self._top):
-                disk.make_directory(self._top)
-            disk.make_directory(os.path.dirname(self._directory))
-            disk.make_directory(self._directory)
-            disk.make_directory(self._runs)
-        except OSError as error:
-            self._give_up(error)
-            return False
-        self._begun = True
-        with self._lock:
-            self._tidy()
-            self._evict()
+        if not self._looked:
+            self._looked = True
+            with self._lock:
+                self._tidy()
+                self._evict()
         return True
 
-    def _give_up(self, error: OSError) -> None:
-        self._broken = True
-        log.warning(
-            f"nothing is kept on disk from here on, {self._top} cannot be used: {error}",
-            key=f"spool {self._top}",
-        )
-
-    def _stamp(self) -> str:
-        return f"{max(0, int(self._clock.time() * 1000)):013d}"
-
-    def _new_name(self) -> str:
-        self._count += 1
-        return f"{self._stamp()}-{os.getpid()}-{self._count}-0{SUFFIX}"
-
-    def _take_over(self, path: str, name: str) -> bool:
-        return disk.move(path, os.path.join(self._directory, name))
-
     def _files(self) -> list[os.DirEntry[str]]:
-        return _envelopes(self._directory)
+        return _envelopes(self.directory.path)
 
     def _waiting(self) -> list[os.DirEntry[str]]:
         return [entry for entry in self._files() if not entry.name.endswith(WRITTEN_SUFFIX)]
 
     def _may_replay(self) -> bool:
-        if self._replay_lock.held:
+        if self.directory.replay_lock.held:
             return True
-        if not self._replay_lock.acquire():
+        if not self.directory.replay_lock.acquire():
             return False
         # Aggregates that were written when the last holder died: the server may have them, and
         # nothing on the wire would tell a second copy from other sessions.
@@ -387,7 +255,7 @@ class Spool:
             if disk.remove(path):
                 self._tell("network_error", envelope)
             return
-        disk.move(path, os.path.join(self._directory, f"{stem}-{tried}{SUFFIX}"))
+        disk.move(path, os.path.join(self.directory.path, f"{stem}-{tried}{SUFFIX}"))
 
     def _read(self, path: str) -> Envelope | None:
         data = disk.read(path, _LARGEST_ENVELOPE)
@@ -410,18 +278,11 @@ class Spool:
         for item in envelope.items:
             self._on_evicted(reason, item.category, item.quantity)
 
-    def _is_old(self, path: str) -> bool:
-        try:
-            modified = os.lstat(path).st_mtime
-        except OSError:
-            return False
-        return self._clock.time() - modified > _LEFTOVER_AFTER
-
     def _tidy(self) -> None:
         """Remove what killed writers left half-written."""
-        for directory in (self._top, self._directory):
+        for directory in (self.directory.top, self.directory.path):
             for entry in disk.regular_files(directory):
-                if entry.name.endswith(disk.TMP_SUFFIX) and self._is_old(entry.path):
+                if entry.name.endswith(disk.TMP_SUFFIX) and self.directory.is_old(entry.path):
                     disk.remove(entry.path)
 
     def _evict(self) -> None:
@@ -429,7 +290,7 @@ class Spool:
         files = self._waiting()
         sizes = [_size(entry) for entry in files]
         total = sum(sizes)
-        too_old = (self._clock.time() - self._limits.max_age) * 1000
+        too_old = (self.directory.clock.time() - self._limits.max_age) * 1000
         for index, entry in enumerate(files):
             left = len(files) - index
             if (
@@ -472,7 +333,7 @@ class Spool:
             try:
                 disk.write(path, Envelope(envelope.headers, tuple(items)).encode())
             except OSError as error:
-                self._give_up(error)
+                self.directory.give_up(error)
         return found
 
 
@@ -519,29 +380,6 @@ def clear(directory: str) -> int:
     return sum(disk.remove(entry.path) for entry in _envelopes(directory))
 
 
-def destination(dsn: Dsn) -> str:
-    """Return the directory name of a destination: 16 hex digits."""
-    # FNV-1a, 64 bits: a name, no secret. hashlib would load OpenSSL at init, 5 to 15 ms.
-    value = 0xCBF29CE484222325
-    for byte in f"{dsn.base_url}/{dsn.project_id}/{dsn.public_key}".encode():
-        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-    return f"{value:016x}"
-
-
-def default_directory(variables: Mapping[str, str]) -> str | None:
-    """Return the user's state directory for crashfree; None when the user has none."""
-    if sys.platform == "win32":
-        base = variables.get("LOCALAPPDATA", "")
-    elif sys.platform == "darwin":
-        base = os.path.expanduser("~/Library/Application Support")
-    else:
-        # The XDG rules say that a relative path in the variable is to be ignored.
-        base = variables.get("XDG_STATE_HOME", "")
-        if not os.path.isabs(base):
-            base = os.path.expanduser("~/.local/state")
-    return os.path.join(base, "crashfree") if os.path.isabs(base) else None
-
-
 def has_aggregates(envelope: Envelope) -> bool:
     """Return whether a second copy of this envelope would count sessions twice."""
     return any(item.type == "sessions" for item in envelope.items)
@@ -565,32 +403,6 @@ def _status(directory: str) -> SpoolStatus:
         _milliseconds(files[0].name) / 1000 if files else None,
         len(disk.directories(os.path.join(directory, "runs"))),
     )
-
-
-def _read_id(path: str) -> str | None:
-    data = disk.read(path, 100)
-    text = (data or b"").decode("ascii", "replace").strip().lower()
-    shape = [len(part) for part in text.split("-")]
-    if shape != [8, 4, 4, 4, 12] or text.strip("0123456789abcdef-"):
-        return None
-    return text
-
-
-def _publish(temporary: str, path: str) -> None:
-    """Give the file its name, unless another process was faster."""
-    if os.path.lexists(path) and _read_id(path) is None:
-        # Damaged, or not of our making: whoever replaces it last wins.
-        os.replace(temporary, path)
-        return
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    except (OSError, NotImplementedError, AttributeError):
-        # No hard links here (FAT, some network file systems): the last one wins.
-        os.replace(temporary, path)
-        return
-    disk.remove(temporary)
 
 
 def _milliseconds(name: str) -> int:

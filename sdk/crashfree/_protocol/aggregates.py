@@ -1,6 +1,6 @@
 """Aggregates: sessions that were never announced one by one, counted per minute, user and outcome.
 
-A session is in exactly one column; sums are preserved by writing, splitting, merging and reading.
+A session is in exactly one column; sums are preserved by writing, splitting and merging.
 A minute is its start in seconds since the epoch, a multiple of 60. Pure; threads: any.
 
 Source: sessions.md section 2.
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from crashfree._ground.typed import Literal, NamedTuple, TypeAlias, cast
-from crashfree._protocol import fields, limits
-from crashfree._protocol.attributes import Attributes, parse_attributes
+from crashfree._ground.typed import Literal, TypeAlias, cast
+from crashfree._protocol import limits
 from crashfree._protocol.timestamps import minute_of, parse_rfc3339, rfc3339
 from crashfree.types import Outcome, SessionAggregates, SessionAttributes, SessionBucket
 
@@ -94,54 +93,6 @@ def merge(
 def total(payload: SessionAggregates) -> int:
     """Return the number of sessions that a payload counts."""
     return sum(bucket.get(outcome, 0) for bucket in payload["aggregates"] for outcome in OUTCOMES)
-
-
-class ReceivedBucket(NamedTuple):
-    """One bucket as a server read it. `started` is not rounded."""
-
-    started: float
-    did: str | None
-    exited: int
-    errored: int
-    crashed: int
-    abnormal: int
-    unhandled: int
-
-    @property
-    def total(self) -> int:
-        """All sessions of the bucket."""
-        return self.exited + self.errored + self.crashed + self.abnormal + self.unhandled
-
-
-class ReceivedAggregates(NamedTuple):
-    """A `sessions` payload as a server read it; the names in it are not checked."""
-
-    attributes: Attributes
-    buckets: tuple[ReceivedBucket, ...]
-
-
-def parse_session_aggregates(payload: object) -> ReceivedAggregates:
-    """Read the decoded payload of a `sessions` item.
-
-    Raises ValueError with the reason when any part of it is of the wrong type. Release and
-    environment are text here; whether they are valid names is for the caller to say.
-    """
-    top = fields.mapping(payload, "the payload")
-    attributes = parse_attributes(top)
-    buckets: object = top.get("aggregates", [])
-    if not isinstance(buckets, list):
-        raise ValueError("aggregates is not a list")
-    rows = cast("list[object]", buckets)
-    return ReceivedAggregates(attributes, tuple(_parse_bucket(row) for row in rows))
-
-
-def _parse_bucket(row: object) -> ReceivedBucket:
-    bucket = fields.mapping(row, "a bucket")
-    return ReceivedBucket(
-        fields.instant(bucket, "started"),
-        fields.identity(bucket, "did"),
-        *(fields.count(bucket, outcome, 0, limits.COUNT) for outcome in OUTCOMES),
-    )
 
 
 def _bucket(key: BucketKey, columns: Mapping[Outcome, int]) -> SessionBucket:

@@ -1,12 +1,13 @@
-"""A session update as a server reads it. Writing one: `session`.
+"""What is told about sessions, one by one and in aggregates, as a server reads it.
 
-Pure; threads: any. Source: sessions.md section 1.
+Writing it: `session` and `aggregates`. Pure; threads: any. Source: sessions.md sections 1 and 2.
 """
 
 from __future__ import annotations
 
-from crashfree._ground.typed import NamedTuple
+from crashfree._ground.typed import NamedTuple, cast
 from crashfree._protocol import fields, limits
+from crashfree._protocol.aggregates import OUTCOMES
 from crashfree._protocol.attributes import Attributes, parse_attributes
 from crashfree.types import AbnormalMechanism
 
@@ -56,6 +57,54 @@ def parse_session_update(payload: object) -> ReceivedSession:
         errors=fields.count(update, "errors", 0, limits.COUNTER),
         abnormal_mechanism=_received_mechanism(status, mechanism),
         attributes=parse_attributes(update),
+    )
+
+
+class ReceivedBucket(NamedTuple):
+    """One bucket as a server read it. `started` is not rounded."""
+
+    started: float
+    did: str | None
+    exited: int
+    errored: int
+    crashed: int
+    abnormal: int
+    unhandled: int
+
+    @property
+    def total(self) -> int:
+        """All sessions of the bucket."""
+        return self.exited + self.errored + self.crashed + self.abnormal + self.unhandled
+
+
+class ReceivedAggregates(NamedTuple):
+    """A `sessions` payload as a server read it; the names in it are not checked."""
+
+    attributes: Attributes
+    buckets: tuple[ReceivedBucket, ...]
+
+
+def parse_session_aggregates(payload: object) -> ReceivedAggregates:
+    """Read the decoded payload of a `sessions` item.
+
+    Raises ValueError with the reason when any part of it is of the wrong type. Release and
+    environment are text here; whether they are valid names is for the caller to say.
+    """
+    top = fields.mapping(payload, "the payload")
+    attributes = parse_attributes(top)
+    buckets: object = top.get("aggregates", [])
+    if not isinstance(buckets, list):
+        raise ValueError("aggregates is not a list")
+    rows = cast("list[object]", buckets)
+    return ReceivedAggregates(attributes, tuple(_parse_bucket(row) for row in rows))
+
+
+def _parse_bucket(row: object) -> ReceivedBucket:
+    bucket = fields.mapping(row, "a bucket")
+    return ReceivedBucket(
+        fields.instant(bucket, "started"),
+        fields.identity(bucket, "did"),
+        *(fields.count(bucket, outcome, 0, limits.COUNT) for outcome in OUTCOMES),
     )
 
 

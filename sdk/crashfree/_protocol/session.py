@@ -28,6 +28,9 @@ from crashfree.types import (
 )
 
 UnhandledStatus = Literal["unhandled", "crashed"]
+Verdict = Literal["none", "errored", "unhandled", "crashed"]
+"""What an error means for the session it happens in. `errored`: handled. `unhandled`: nobody
+handled it, the process lives. `crashed`: the end."""
 
 
 class SessionState(NamedTuple):

@@ -25,13 +25,12 @@ from types import TracebackType
 
 from crashfree._ground.clock import Clock, Mark
 from crashfree._ground.typed import NamedTuple, Protocol, TypeAlias
-from crashfree._protocol.session import UnhandledStatus
+from crashfree._protocol.session import UnhandledStatus, Verdict
 from crashfree._sessions.cell import Cell
 from crashfree._sessions.identity import did_of
 from crashfree._sessions.journal import Entry, Journal
 from crashfree._sessions.situation import Change, EndStatus, Rules, Situation, Step
 from crashfree._sessions.unitsession import NO_SESSION, UnitSession
-from crashfree._sessions.verdict import Verdict
 from crashfree.types import SessionAttributes, SessionUpdate
 
 HEARTBEAT = 30.0

@@ -20,7 +20,7 @@ from crashfree._ground.clock import Mark
 from crashfree._ground.typed import Any, NamedTuple
 from crashfree._protocol.session import SessionState
 from crashfree._sessions import mapped
-from crashfree._sessions.bank import Bank, read_bank
+from crashfree._sessions.mapped import Bank, read_bank
 from crashfree.types import SessionUpdate
 
 FORMAT = "crashfree session 1"

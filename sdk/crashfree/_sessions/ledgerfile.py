@@ -35,8 +35,8 @@ from functools import partial
 from crashfree._ground import json, log
 from crashfree._ground.typed import Any
 from crashfree._sessions import mapped
-from crashfree._sessions.bank import Bank, read_bank
 from crashfree._sessions.counts import Counts
+from crashfree._sessions.mapped import Bank, read_bank
 from crashfree._sessions.users import Append, Users, read_tables
 from crashfree._sessions.windows import Windows
 from crashfree.types import SessionAttributes

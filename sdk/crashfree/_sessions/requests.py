@@ -20,9 +20,9 @@ import sys
 from collections.abc import Mapping
 
 from crashfree._ground.clock import Clock
+from crashfree._protocol.session import Verdict
 from crashfree._sessions.aggregator import Minute, SessionAggregator
 from crashfree._sessions.identity import did_of
-from crashfree._sessions.verdict import Verdict
 
 _PARALLEL = not getattr(sys, "_is_gil_enabled", lambda: True)()
 

@@ -13,8 +13,7 @@ from collections.abc import Callable
 
 from crashfree._ground.clock import Mark
 from crashfree._ground.typed import Literal, NamedTuple, TypeAlias
-from crashfree._protocol.session import SessionState, UnhandledStatus, session_payload
-from crashfree._sessions.verdict import Verdict
+from crashfree._protocol.session import SessionState, UnhandledStatus, Verdict, session_payload
 from crashfree.types import SessionAttributes, SessionUpdate
 
 EndStatus: TypeAlias = Literal["exited", "abnormal", "crashed", "unhandled"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from crashfree._ground.typed import Any, NamedTuple, Protocol
-from crashfree._sessions.verdict import Verdict
+from crashfree._protocol.session import Verdict
 from crashfree.types import SessionAggregates
 
 

@@ -15,13 +15,12 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 from crashfree._ground import ids, json
 from crashfree._ground.text import first_forbidden, same_ascii
 from crashfree._protocol import limits
-from crashfree._protocol.aggregates import parse_session_aggregates
 from crashfree._protocol.attributes import Attributes
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.fields import hex_id
 from crashfree._protocol.items import Item, base_name
 from crashfree._protocol.naming import valid_dist
-from crashfree._protocol.received import parse_session_update
+from crashfree._protocol.received import parse_session_aggregates, parse_session_update
 from crashfree._protocol.reports import parse_client_report
 from crashfree._protocol.timestamps import parse_rfc3339, parse_timestamp
 from crashfree.server import quick

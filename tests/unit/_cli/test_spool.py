@@ -11,6 +11,7 @@ import pytest
 
 from crashfree._cli import run
 from crashfree._delivery.spool import Spool
+from crashfree._delivery.spooldirectory import SpoolDirectory
 from crashfree._ground.clock import SYSTEM_CLOCK
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope
@@ -30,7 +31,8 @@ def place(tmp_path: Path) -> Path:
 
 
 def fill(place: Path, dsn: str, *messages: str) -> Spool:
-    spool = Spool(place, dsn=Dsn.parse(dsn), clock=SYSTEM_CLOCK, on_evicted=lambda *loss: None)
+    directory = SpoolDirectory(place, dsn=Dsn.parse(dsn), clock=SYSTEM_CLOCK)
+    spool = Spool(directory, on_evicted=lambda *loss: None)
     for number, message in enumerate(messages):
         event_id = f"{number:032x}"
         spool.put(
@@ -88,7 +90,7 @@ def test_flush_takes_up_what_a_dead_run_left(
     place: Path, stub: Stub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spool = fill(place, stub.dsn)
-    dead = spool.open()
+    dead = spool.directory.open()
     assert dead is not None
     bucket: Any = {"started": "2026-11-21T10:00:00Z", "exited": 3}
     held = sessions_item({"attrs": {"release": "a@1"}, "aggregates": [bucket]})

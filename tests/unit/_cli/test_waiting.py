@@ -12,6 +12,7 @@ from crashfree._cli import waiting
 from crashfree._cli.findings import Section, Surroundings
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.spool import Spool
+from crashfree._delivery.spooldirectory import SpoolDirectory
 from crashfree._ground.clock import SYSTEM_CLOCK
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope
@@ -26,7 +27,8 @@ def looked(directory: Path) -> Section:
 def keep(directory: Path, count: int, *, age: float) -> None:
     clock = FakeClock(SYSTEM_CLOCK.time() - age)
     dsn = Dsn.parse("https://key@sentry.example.com/3")
-    spool = Spool(directory, dsn=dsn, clock=clock, on_evicted=Discards().record)
+    place = SpoolDirectory(directory, dsn=dsn, clock=clock)
+    spool = Spool(place, on_evicted=Discards().record)
     for _ in range(count):
         assert spool.put(Envelope.of([event_item({"message": "x"})], event_id="a" * 32))
 

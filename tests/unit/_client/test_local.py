@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from crashfree._client.options import Options, resolve_options
-from crashfree._delivery.spool import default_directory
+from crashfree._delivery.spooldirectory import default_directory
 from crashfree._ground import log
 from crashfree.errors import ConfigurationError
 from crashfree.server import discovery

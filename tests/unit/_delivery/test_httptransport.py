@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from crashfree._delivery import deadrun
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.httptransport import HttpTransport
 from crashfree._delivery.outbox import QueueLimits
 from crashfree._delivery.spool import Spool
+from crashfree._delivery.spooldirectory import SpoolDirectory
 from crashfree._delivery.worker import Worker
 from crashfree._ground import ids, log
 from crashfree._ground.http import HttpSettings
@@ -45,7 +47,7 @@ class Site:
         self.discards = Discards()
         self.spool = None if self.spool_path is None else self.make_spool()
         if self.spool is not None:
-            self.spool.open()
+            self.spool.directory.open()
         self.transport = HttpTransport(
             self.dsn,
             worker=self.worker,
@@ -58,9 +60,8 @@ class Site:
 
     def make_spool(self) -> Spool:
         assert self.spool_path is not None
-        return Spool(
-            self.spool_path, dsn=self.dsn, clock=self.clock, on_evicted=self.discards.record
-        )
+        place = SpoolDirectory(self.spool_path, dsn=self.dsn, clock=self.clock)
+        return Spool(place, on_evicted=self.discards.record)
 
     def event(self, message: str = "hello", **more: Any) -> str:
         envelope = an_event(message, **more)
@@ -115,14 +116,14 @@ class Site:
         """End this life and begin the next one."""
         self.transport.close(0.0)
         if self.spool is not None:
-            self.spool.close()
+            self.spool.directory.close()
         self.worker.close(5.0)
         self.__init__(self.stub, self.clock, spool_path=self.spool_path)  # type: ignore[misc]
 
     def end(self) -> None:
         self.transport.close(0.0)
         if self.spool is not None:
-            self.spool.close()
+            self.spool.directory.close()
         self.worker.close(5.0)
 
 
@@ -636,10 +637,10 @@ class TestSessions:
         assert dead.flush(), "on disk is safe"
         assert dead.spool is not None
         dead.spool.forget()  # the kill: the lock is gone, nothing was tidied up
-        spool = Spool(tmp_path / "s", dsn=dead.dsn, clock=clock, on_evicted=lambda *loss: None)
-        (run,) = spool.adopt()
+        place = SpoolDirectory(tmp_path / "s", dsn=dead.dsn, clock=clock)
+        (run,) = deadrun.adopt(place)
         run.settle(())
-        assert spool.status().items == 1
+        assert dead.make_spool().status().items == 1
         dead.worker.close(1.0)
 
     def test_a_hundred_updates_make_one_request(self, site: Site) -> None:

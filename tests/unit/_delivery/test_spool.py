@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from crashfree._delivery import disk
+from crashfree._delivery import deadrun, disk
 from crashfree._delivery.outcome import Outcome
-from crashfree._delivery.spool import MAX_ATTEMPTS, Spool, SpoolLimits, default_directory
+from crashfree._delivery.spool import MAX_ATTEMPTS, Spool, SpoolLimits
+from crashfree._delivery.spooldirectory import SpoolDirectory, default_directory
 from crashfree._ground import json, log
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope
@@ -43,9 +44,7 @@ class Site:
     def another(self) -> Spool:
         """A second process, as far as files and locks can tell."""
         return Spool(
-            self.path,
-            dsn=DSN,
-            clock=self.clock,
+            SpoolDirectory(self.path, dsn=DSN, clock=self.clock),
             on_evicted=lambda *loss: self.lost.append(loss),
             limits=self.limits,
         )
@@ -123,9 +122,9 @@ class TestFiles:
 
     def test_two_destinations_do_not_mix(self, site: Site) -> None:
         other = Spool(
-            site.path,
-            dsn=Dsn.parse("https://key@errors.example.com/43"),
-            clock=site.clock,
+            SpoolDirectory(
+                site.path, dsn=Dsn.parse("https://key@errors.example.com/43"), clock=site.clock
+            ),
             on_evicted=lambda *loss: None,
         )
         site.spool.put(event("a"))
@@ -285,14 +284,14 @@ class TestReplay:
         assert site.spool.replay(Sender("limited")) == "kept"
         assert other.replay(Sender()) == "empty"
         assert not other.pending()
-        site.spool.close()
+        site.spool.directory.close()
         assert other.drain(Sender()) == 2
 
     def test_a_process_that_closes_while_it_replays_keeps_its_lock(self, site: Site) -> None:
         site.spool.put(event("a"))
 
         def close_meanwhile(envelope: Envelope, may_write: Callable[[], bool]) -> Outcome:
-            site.spool.close()
+            site.spool.directory.close()
             assert site.another().replay(Sender()) == "empty"
             return "accepted"
 
@@ -340,7 +339,7 @@ class TestAggregatesOnDisk:
 
         with pytest.raises(Killed):
             site.spool.replay(die)
-        site.spool.close()
+        site.spool.directory.close()
         sender = Sender()
         assert site.another().drain(sender) == 0
         assert sender.sent == []
@@ -350,7 +349,7 @@ class TestAggregatesOnDisk:
     def test_a_limit_gives_them_their_name_back(self, site: Site) -> None:
         site.spool.put(Envelope.of([aggregates(5)]))
         site.spool.replay(Sender("limited"))
-        site.spool.close()
+        site.spool.directory.close()
         assert site.another().drain(Sender()) == 1
 
 
@@ -444,14 +443,14 @@ class TestHostileDisks:
         self, site: Site, caplog: pytest.LogCaptureFixture
     ) -> None:
         site.path.write_text("I am a file")
-        assert site.spool.open() is None
+        assert site.spool.directory.open() is None
         assert not site.spool.put(event("a"))
         assert site.spool.replay(Sender()) == "empty"
         assert not site.spool.pending()
-        assert site.spool.adopt() == []
+        assert deadrun.adopt(site.spool.directory) == []
         assert site.spool.status().items == 0
         assert site.spool.max_items == 0
-        assert len(site.spool.installation_id()) == 36
+        assert len(site.spool.directory.installation_id()) == 36
         assert len(caplog.records) == 1
 
     def test_a_full_disk_leaves_nothing_half_written_and_is_said_once(
@@ -473,22 +472,22 @@ class TestHostileDisks:
 
 class TestForkAndRuns:
     def test_open_makes_one_run_with_its_lock_held(self, site: Site) -> None:
-        run = site.spool.open()
+        run = site.spool.directory.open()
         assert run is not None
-        assert site.spool.open() is run
+        assert site.spool.directory.open() is run
         assert os.path.exists(run.path("lock"))
         assert stat.S_IMODE(os.stat(run.directory).st_mode) == 0o700
-        assert site.another().adopt() == []
+        assert deadrun.adopt(site.another().directory) == []
 
     def test_an_empty_run_leaves_nothing_behind(self, site: Site) -> None:
-        run = site.spool.open()
+        run = site.spool.directory.open()
         assert run is not None
-        site.spool.close()
+        site.spool.directory.close()
         assert not os.path.exists(run.directory)
-        site.spool.close()
+        site.spool.directory.close()
 
     def test_a_file_of_our_run_becomes_a_waiting_envelope_in_one_step(self, site: Site) -> None:
-        run = site.spool.open()
+        run = site.spool.directory.open()
         assert run is not None
         run.keep("held", Envelope.of([aggregates(2)]).encode())
         assert site.spool.ship("held")
@@ -498,28 +497,28 @@ class TestForkAndRuns:
         assert sender.sent[0].items[0].type == "sessions"
 
     def test_a_forked_child_makes_a_run_of_its_own(self, site: Site) -> None:
-        parent = site.spool.open()
+        parent = site.spool.directory.open()
         assert parent is not None
         pid = os.fork()
         if pid == 0:
             site.spool.forget()
-            child = site.spool.open()
+            child = site.spool.directory.open()
             ok = child is not None and child.directory != parent.directory
             # The parent lives, so its run is not up for adoption.
-            ok = ok and site.another().adopt() == []
+            ok = ok and deadrun.adopt(site.another().directory) == []
             os._exit(0 if ok else 1)
         _, status = os.waitpid(pid, 0)
         assert status == 0
-        assert site.another().adopt() == []
+        assert deadrun.adopt(site.another().directory) == []
         parent.keep("left", b"x")
-        site.spool.close()
-        assert len(site.another().adopt()) == 1
+        site.spool.directory.close()
+        assert len(deadrun.adopt(site.another().directory)) == 1
 
 
 class TestInstallationId:
     def test_is_the_same_for_all(self, site: Site) -> None:
-        first = site.spool.installation_id()
-        assert first == site.another().installation_id()
+        first = site.spool.directory.installation_id()
+        assert first == site.another().directory.installation_id()
         assert len(first) == 36
         assert stat.S_IMODE((site.path / "installation").stat().st_mode) == 0o600
 
@@ -527,8 +526,8 @@ class TestInstallationId:
     def test_a_damaged_one_is_replaced(self, site: Site, content: bytes) -> None:
         site.path.mkdir()
         (site.path / "installation").write_bytes(content)
-        first = site.spool.installation_id()
-        assert first == site.another().installation_id()
+        first = site.spool.directory.installation_id()
+        assert first == site.another().directory.installation_id()
 
     def test_processes_that_ask_at_one_moment_agree(self, site: Site) -> None:
         from multiprocessing import get_context
@@ -540,8 +539,7 @@ class TestInstallationId:
 
 
 def _installation_id(path: str) -> str:
-    spool = Spool(path, dsn=DSN, clock=FakeClock(), on_evicted=lambda *loss: None)
-    return spool.installation_id()
+    return SpoolDirectory(path, dsn=DSN, clock=FakeClock()).installation_id()
 
 
 @pytest.mark.parametrize(

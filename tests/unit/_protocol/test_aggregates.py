@@ -13,16 +13,15 @@ from hypothesis import strategies as st
 from crashfree._protocol.aggregates import (
     OUTCOMES,
     CountKey,
-    ReceivedBucket,
     counts_of,
     merge,
     outcome_of,
-    parse_session_aggregates,
     to_payloads,
     total,
 )
 from crashfree._protocol.attributes import Attributes
 from crashfree._protocol.decoding import decode_envelope
+from crashfree._protocol.received import ReceivedBucket, parse_session_aggregates
 from crashfree._protocol.timestamps import minute_of, parse_rfc3339
 from crashfree.types import SessionAggregates, SessionAttributes
 from tests.support.vectors import load, read

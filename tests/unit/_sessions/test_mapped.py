@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crashfree._sessions.bank import Bank, read_bank
+from crashfree._sessions.mapped import Bank, read_bank
 
 SIZE = 256
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from crashfree._delivery import disk
+from crashfree._delivery import deadrun, disk
 from crashfree._delivery.run import HELD
 from crashfree._delivery.spool import Spool
+from crashfree._delivery.spooldirectory import SpoolDirectory
 from crashfree._protocol.decoding import decode_envelope
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope
@@ -26,17 +27,19 @@ class Killed(BaseException):
 
 @pytest.fixture
 def make(tmp_path: Path, clock: FakeClock) -> Callable[[], Spool]:
-    return lambda: Spool(tmp_path, dsn=DSN, clock=clock, on_evicted=lambda *loss: None)
+    return lambda: Spool(
+        SpoolDirectory(tmp_path, dsn=DSN, clock=clock), on_evicted=lambda *loss: None
+    )
 
 
 def die(spool: Spool, **files: bytes) -> str:
     """Leave a run as a killed process does: files there, lock gone. Return its directory."""
-    run = spool.open()
+    run = spool.directory.open()
     assert run is not None
     for name, data in files.items():
         run.keep(name, data)
     directory = run.directory
-    spool.forget()
+    spool.directory.forget()
     return directory
 
 
@@ -65,7 +68,7 @@ def waiting(spool: Spool) -> int:
 
 def test_a_dead_run_is_handed_over_with_its_raw_files(make: Callable[[], Spool]) -> None:
     directory = die(make(), ledger=b"\x00\x01", session=b"{}")
-    (dead,) = make().adopt()
+    (dead,) = deadrun.adopt(make().directory)
     assert dead.files == {"ledger": b"\x00\x01", "session": b"{}"}
     assert dead.name == os.path.basename(directory)
     assert dead.started == pytest.approx(1_790_000_000.0)
@@ -74,36 +77,36 @@ def test_a_dead_run_is_handed_over_with_its_raw_files(make: Callable[[], Spool])
 def test_a_run_is_adopted_by_one_only(make: Callable[[], Spool]) -> None:
     die(make(), ledger=b"x")
     first, second = make(), make()
-    assert len(first.adopt()) == 1
-    assert second.adopt() == []
+    assert len(deadrun.adopt(first.directory)) == 1
+    assert deadrun.adopt(second.directory) == []
 
 
 def test_a_run_that_was_left_can_be_adopted_again(make: Callable[[], Spool]) -> None:
     die(make(), ledger=b"x")
-    (dead,) = make().adopt()
+    (dead,) = deadrun.adopt(make().directory)
     dead.leave()
-    assert len(make().adopt()) == 1
+    assert len(deadrun.adopt(make().directory)) == 1
 
 
 def test_an_empty_dead_run_is_cleared_away(make: Callable[[], Spool]) -> None:
     directory = die(make())
-    assert make().adopt() == []
+    assert deadrun.adopt(make().directory) == []
     assert not os.path.exists(directory)
 
 
 def test_settling_turns_the_raw_files_into_waiting_envelopes(make: Callable[[], Spool]) -> None:
     directory = die(make(), ledger=b"x")
     spool = make()
-    (dead,) = spool.adopt()
+    (dead,) = deadrun.adopt(spool.directory)
     dead.settle([counts(3), counts(4)])
     assert waiting(spool) == 7
     assert not os.path.exists(directory)
-    assert make().adopt() == []
+    assert deadrun.adopt(make().directory) == []
 
 
 def test_settling_with_nothing_clears_the_run_away(make: Callable[[], Spool]) -> None:
     directory = die(make(), ledger=b"x")
-    (dead,) = make().adopt()
+    (dead,) = deadrun.adopt(make().directory)
     dead.settle([])
     assert not os.path.exists(directory)
 
@@ -111,7 +114,7 @@ def test_settling_with_nothing_clears_the_run_away(make: Callable[[], Spool]) ->
 def test_sessions_that_waited_for_the_network_go_along(make: Callable[[], Spool]) -> None:
     die(make(), ledger=b"x", **{HELD: counts(5).encode()})
     spool = make()
-    (dead,) = spool.adopt()
+    (dead,) = deadrun.adopt(spool.directory)
     assert HELD not in dead.files
     dead.settle([counts(1)])
     assert waiting(spool) == 6
@@ -120,7 +123,7 @@ def test_sessions_that_waited_for_the_network_go_along(make: Callable[[], Spool]
 def test_a_run_that_left_nothing_but_those_is_adopted_too(make: Callable[[], Spool]) -> None:
     die(make(), **{HELD: counts(5).encode()})
     spool = make()
-    (dead,) = spool.adopt()
+    (dead,) = deadrun.adopt(spool.directory)
     assert dead.files == {}
     dead.settle([])
     assert waiting(spool) == 5
@@ -139,7 +142,7 @@ def test_many_sessions_are_split_as_servers_want_them(make: Callable[[], Spool])
     )
     die(make(), **{HELD: updates.encode()})
     spool = make()
-    (dead,) = spool.adopt()
+    (dead,) = deadrun.adopt(spool.directory)
     dead.settle([])
     sizes: list[int] = []
 
@@ -154,28 +157,28 @@ def test_many_sessions_are_split_as_servers_want_them(make: Callable[[], Spool])
 def test_a_damaged_file_of_waiting_sessions_harms_nobody(make: Callable[[], Spool]) -> None:
     die(make(), ledger=b"x", **{HELD: b"\x00garbage"})
     spool = make()
-    (dead,) = spool.adopt()
+    (dead,) = deadrun.adopt(spool.directory)
     dead.settle([counts(1)])
     assert waiting(spool) == 1
 
 
 def test_living_runs_are_not_adopted(make: Callable[[], Spool]) -> None:
     living = make()
-    run = living.open()
+    run = living.directory.open()
     assert run is not None
     run.keep("ledger", b"x")
-    assert make().adopt() == []
-    assert living.adopt() == [], "nor one's own"
-    living.close()
+    assert deadrun.adopt(make().directory) == []
+    assert deadrun.adopt(living.directory) == [], "nor one's own"
+    living.directory.close()
 
 
 def test_a_run_closed_with_something_to_tell_is_adopted(make: Callable[[], Spool]) -> None:
     spool = make()
-    run = spool.open()
+    run = spool.directory.open()
     assert run is not None
     run.keep("ledger", b"x")
-    spool.close()
-    (dead,) = make().adopt()
+    spool.directory.close()
+    (dead,) = deadrun.adopt(make().directory)
     assert dead.files == {"ledger": b"x"}
 
 
@@ -184,26 +187,26 @@ def test_symlinks_inside_a_dead_run_are_not_read(make: Callable[[], Spool], tmp_
     secret.write_bytes(b"secret")
     directory = die(make(), ledger=b"x")
     os.symlink(secret, os.path.join(directory, "session"))
-    (dead,) = make().adopt()
+    (dead,) = deadrun.adopt(make().directory)
     assert dead.files == {"ledger": b"x"}
 
 
 def test_a_newborn_run_is_no_corpse(make: Callable[[], Spool], tmp_path: Path) -> None:
     """Between making the directory and taking the lock nobody may find it."""
     spool = make()
-    spool.open()
+    spool.directory.open()
     runs = Path(spool.status().directory) / "runs"
     (runs / ".new-0000000000001-1-aaaaaa").mkdir()
     (runs / "0000000000001-1-bbbbbb").mkdir()
-    now = spool._clock.time()
+    now = spool.directory.clock.time()
     for entry in runs.iterdir():
         os.utime(entry, (now, now))
-    assert make().adopt() == []
+    assert deadrun.adopt(make().directory) == []
     assert (runs / ".new-0000000000001-1-aaaaaa").exists()
     assert (runs / "0000000000001-1-bbbbbb").exists()
     for entry in runs.iterdir():
         os.utime(entry, (now - 4000, now - 4000))
-    make().adopt()
+    deadrun.adopt(make().directory)
     assert not (runs / ".new-0000000000001-1-aaaaaa").exists()
     assert not (runs / "0000000000001-1-bbbbbb").exists()
 
@@ -219,7 +222,7 @@ def test_a_death_at_any_system_call_of_settling_neither_loses_nor_doubles(
     """Kill the adopter at the n-th call of one kind; the next adopter must come to the same sum."""
     die(make(), ledger=b"x", **{HELD: counts(5).encode()})
     victim = make()
-    (dead,) = victim.adopt()
+    (dead,) = deadrun.adopt(victim.directory)
     calls = 0
     real = getattr(os, step)
 
@@ -239,11 +242,11 @@ def test_a_death_at_any_system_call_of_settling_neither_loses_nor_doubles(
     dead.leave()
     # The next process: whatever raw files still count are settled to the same envelopes.
     survivor = make()
-    for found in survivor.adopt():
+    for found in deadrun.adopt(survivor.directory):
         assert found.files == {"ledger": b"x"}
         found.settle([counts(3), counts(4)])
     assert waiting(survivor) == 12
-    assert make().adopt() == []
+    assert deadrun.adopt(make().directory) == []
 
 
 @pytest.mark.parametrize("step", ["mkdir", "open", "rename"])
@@ -257,7 +260,7 @@ def test_a_disk_that_refuses_a_run_is_no_run(
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(disk.os, step, refuse)
-    assert spool.open() is None
+    assert spool.directory.open() is None
     monkeypatch.undo()
 
 
@@ -265,7 +268,7 @@ def test_a_disk_that_refuses_a_settlement_leaves_the_run_as_it_was(
     make: Callable[[], Spool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     die(make(), ledger=b"x")
-    (dead,) = make().adopt()
+    (dead,) = deadrun.adopt(make().directory)
 
     def full(descriptor: int, data: object) -> int:
         raise OSError(28, "No space left on device")
@@ -275,12 +278,12 @@ def test_a_disk_that_refuses_a_settlement_leaves_the_run_as_it_was(
         dead.settle([counts(3)])
     monkeypatch.undo()
     dead.leave()
-    (again,) = make().adopt()
+    (again,) = deadrun.adopt(make().directory)
     assert again.files == {"ledger": b"x"}
 
 
 def test_what_a_run_keeps_is_there_as_a_whole(make: Callable[[], Spool]) -> None:
-    run = make().open()
+    run = make().directory.open()
     assert run is not None
     run.keep("state", b"one")
     run.keep("state", b"two")
