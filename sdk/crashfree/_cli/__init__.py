@@ -59,14 +59,6 @@ SECTIONS = (
         ),
     ),
     Section(
-        "release health",
-        (
-            Command("health", "health", "crash-free sessions and users of a release"),
-            Command("gate", "gate", "fail when a release is not healthy enough"),
-            Command("plot", "plot", "draw release health"),
-        ),
-    ),
-    Section(
         "local server",
         (
             Command("serve", "serve", "run the local release-health server"),

@@ -25,7 +25,7 @@ from crashfree.server.artifacts import (
     FileExists,
     ReleaseFile,
 )
-from crashfree.server.endpoint import Call, Problem, answer, api, page
+from crashfree.server.endpoint import Call, Problem, answer, api, download, page
 from crashfree.server.fields import Invalid, ListOf, Object, Slug, Text
 from crashfree.server.multipart import BadMultipart, Part, parse
 from crashfree.server.releases_api import found_release
@@ -314,12 +314,7 @@ def get_file(call: Call) -> Response:
                 data = artifacts.read_bundled(db, file)
             except BadBundle as error:
                 raise Problem(400, str(error)) from None
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", file.name.rpartition("/")[2]) or "file"
-    return Response(
-        data,
-        media_type="application/octet-stream",
-        headers={"Content-Disposition": f'attachment; filename="{plain[:100]}"'},
-    )
+    return download(data, file.name)
 
 
 def _found_file(db: sqlite3.Connection, call: Call, release_id: int) -> ReleaseFile | BundledFile:

@@ -14,6 +14,7 @@ Threads: handlers run on any thread of the pool. Source: releases.md sections 4.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import quote, urlencode
@@ -80,6 +81,16 @@ def answer(
         status_code=status,
         headers=dict(headers or {}),
         media_type="application/json",
+    )
+
+
+def download(data: bytes, name: str) -> Response:
+    """Return a file as something that a browser saves and never shows."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name.rpartition("/")[2]) or "file"
+    return Response(
+        data,
+        media_type="application/octet-stream",
+        headers={"Content-Disposition": f'attachment; filename="{plain[:100]}"'},
     )
 
 

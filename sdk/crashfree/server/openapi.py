@@ -28,6 +28,7 @@ _PARAMETERS: Final = {
     "version": "Name of the release.",
     "issue": "Number or short id of the issue.",
     "event": "Id of the event.",
+    "attachment": "Number of the attachment.",
     "file": "Number of the file, or the id of a file in a bundle.",
     "repository": "Number of the repository.",
     "member": "Number of the member.",

@@ -37,11 +37,9 @@ def test_help_lists_every_command_and_the_exit_codes(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_command_that_is_here_has_a_help(
+def test_every_command_is_here_and_has_a_help(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if lazy.module(COMMANDS[name].module) is None:
-        pytest.skip("not part of this installation")
     assert run([name, "--help"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("usage: crashfree")
