@@ -18,6 +18,9 @@ from crashfree_integrations.wsgi import WsgiMiddleware
 @pytest.fixture
 def uwsgi(monkeypatch: pytest.MonkeyPatch) -> Any:
     module = ModuleType("uwsgi")
+    module.__dict__.update(
+        applications=None, opt={}, version_info=(2, 0, 30, 0, b""), worker_id=lambda: 0
+    )
     monkeypatch.setitem(sys.modules, "uwsgi", module)
     return module
 
@@ -45,6 +48,57 @@ def test_a_hook_of_somebody_later_stays(uwsgi: Any) -> None:
     with capture(integrations=[UwsgiIntegration()]):
         uwsgi.post_fork_hook = later = print
     assert uwsgi.post_fork_hook is later
+
+
+def test_what_is_waiting_is_sent_when_a_worker_leaves(uwsgi: Any) -> None:
+    called: list[str] = []
+    uwsgi.atexit = mine = lambda: (
+        called.append("the program's") or crashfree.capture_message("last")
+    )
+    with capture(integrations=[UwsgiIntegration()], session_mode="request") as seen:
+        with crashfree.session():
+            pass
+        uwsgi.atexit()
+        assert called == ["the program's"]
+        assert len(seen.events) == len(seen.aggregates) == 1
+        assert not seen.client.closed, "an exit function of Python may have something to say yet"
+    assert uwsgi.atexit is mine
+
+
+def test_where_python_s_own_exit_is_left_out_the_client_is_closed(uwsgi: Any) -> None:
+    uwsgi.opt = {"skip-atexit-teardown": True}
+    with capture(integrations=[UwsgiIntegration()], session_mode="request") as seen:
+        uwsgi.atexit()
+        assert seen.client.closed
+
+
+@pytest.mark.parametrize(
+    ("version", "worker", "there", "late"),
+    [
+        ((2, 0, 29), 1, False, True),
+        ((2, 0, 29), 1, True, False),
+        ((2, 0, 29), 0, False, False),
+        ((2, 0, 30), 1, False, False),
+    ],
+)
+def test_nothing_is_sent_with_what_is_gone_by_then(
+    uwsgi: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    version: tuple[int, ...],
+    worker: int,
+    there: bool,
+    late: bool,
+) -> None:
+    """uWSGI before 2.0.30 with lazy applications."""
+    uwsgi.version_info = (*version, 0, b"")
+    uwsgi.worker_id = lambda: worker
+    if not there:
+        monkeypatch.delitem(sys.modules, "ssl", raising=False)
+    with capture(integrations=[UwsgiIntegration()], session_mode="request") as seen:
+        uwsgi.atexit()
+        assert seen.client.closed is late
+    assert ("shared-import = ssl" in caplog.text) is late
 
 
 def test_the_decorators_know_it_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,7 @@ def stream():
     raise ValueError("while streaming")
 
 wsgi = {wrapped}
+make = lambda: wsgi
 """
 PLAIN_ASGI = """
 import os
@@ -146,6 +147,15 @@ OTHERS = {
     "granian-wsgi": ("wsgi", (*GRANIAN, "--interface", "wsgi", "application:wsgi")),
     "waitress": ("wsgi", ("waitress", "--host", "127.0.0.1", "application:wsgi")),
 }
+UWSGI = {
+    "forked": ("--enable-threads",),
+    "lazy": ("--enable-threads", "--lazy-apps"),
+    "no-threads": (),
+    "threads": ("--threads", "4"),
+    "threads-enabled": ("--threads", "4", "--enable-threads"),
+    "threads-lazy": ("--threads", "4", "--lazy-apps"),
+}
+ENDINGS = ("forked", "lazy", "no-threads", "threads")
 Start = Callable[..., AbstractContextManager[Fleet]]
 
 
@@ -291,38 +301,152 @@ def test_a_request_that_the_time_out_aborts_has_crashed(
     assert "serve" in functions, "it shows where the request hung"
 
 
-@pytest.mark.parametrize("application", ["flask-launched", "flask-by-hand", "plain-by-hand"])
-@pytest.mark.parametrize("options", [(), ("--lazy-apps",)], ids=["forked", "lazy"])
+@pytest.fixture
+def serve(lives: Lives, tmp_path: Path) -> Start:
+    """Start uWSGI with an application, by hand or through the launcher."""
+
+    def serving(
+        application: str, *options: str, place: tuple[str, ...] = ("--module", "application:wsgi")
+    ) -> AbstractContextManager[Fleet]:
+        source, prefix = APPLICATIONS[application]
+        if prefix:
+            prefix = (sys.executable, *prefix[: prefix.index("--") + 1])
+        command = uwsgi(*options, prefix=prefix, application=place)
+        server = Server("uwsgi", ("pyuwsgi",), command, workers=2)
+        if missing(server) is not None:
+            pytest.skip("pyuwsgi is not installed")
+        fleet = Fleet(server, tmp_path, lives.env)
+        (tmp_path / "application.py").write_text(source)
+        return fleet
+
+    return serving
+
+
+@pytest.mark.parametrize(
+    ("application", "options"),
+    [
+        *((application, how) for application in APPLICATIONS for how in ("forked", "lazy")),
+        *(("plain-launched", how) for how in UWSGI if "threads" in how),
+        ("flask-launched", "threads"),
+    ],
+)
 def test_uwsgi_through_a_reload_of_its_workers(
-    lives: Lives, tmp_path: Path, application: str, options: tuple[str, ...]
+    serve: Start, lives: Lives, tmp_path: Path, application: str, options: str
 ) -> None:
-    source, prefix = APPLICATIONS[application]
-    if prefix:
-        prefix = (sys.executable, *prefix[: prefix.index("--") + 1])
     (touched := tmp_path / "reload").touch()
-    arguments = ("--enable-threads", "--touch-workers-reload", str(touched), *options)
-    server = Server("uwsgi", ("pyuwsgi",), uwsgi(*arguments, prefix=prefix), workers=2)
-    if missing(server) is not None:
-        pytest.skip("pyuwsgi is not installed")
-    fleet = Fleet(server, tmp_path, lives.env)
-    (tmp_path / "application.py").write_text(source)
-    with fleet:
+    with serve(application, "--touch-workers-reload", str(touched), *UWSGI[options]) as fleet:
         fleet.load(ok=40, error=5, stream=2)
+        fleet.settle()
         before = spawned(fleet)
         later = touched.stat().st_mtime + 10
         os.utime(touched, (later, later))
         wait_until(lambda: len(spawned(fleet)) == 4, 30, "both workers are new")
         wait_until(lambda: all(is_gone(pid) for pid in before), 30, "the old ones have left")
         fleet.load(ok=40, error=5, stream=2)
+        fleet.settle()
         fleet.stop()
-    # It cuts its workers off: counts they had not told by then are told by the next start.
+    told = lives.counts
     lives.adopt()
     assert lives.counts == served(fleet), fleet.output
+    assert told == lives.counts, "workers at rest need no restart"
     assert lives.ups == [], "neither master nor workers are sessions of their own"
     assert lives.leftovers() == []
     ways = Counter(event["exception"]["values"][-1]["mechanism"]["type"] for event in lives.events)
-    assert "excepthook" not in ways, "what uWSGI prints is not told again"
-    assert 7 <= ways["flask" if "flask" in application else "wsgi"] <= 14
+    assert ways == {"flask" if "flask" in application else "wsgi": 14}, (
+        "each error is told once, and what uWSGI prints is not told again"
+    )
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("--wsgi-file", "application.py", "--callable", "wsgi"),
+        ("--wsgi-file", "application.py", "--callable", "wsgi", "--lazy-apps"),
+        ("--module", "application", "--callable", "wsgi"),
+        ("--module", "application:make()"),
+        ("--module", "table"),
+        ("--mount", "/=application:wsgi"),
+        ("--eval", "from application import wsgi as application"),
+        ("--ini", "uwsgi.ini"),
+    ],
+    ids=lambda place: " ".join(place).strip("-"),
+)
+def test_uwsgi_counts_an_application_wherever_it_finds_it(
+    serve: Start, lives: Lives, tmp_path: Path, place: tuple[str, ...]
+) -> None:
+    (tmp_path / "table.py").write_text("from application import *\napplications = {b'': wsgi}\n")
+    (tmp_path / "uwsgi.ini").write_text("[uwsgi]\nfile = %d/application.py\ncallable = wsgi\n")
+    with serve("plain-launched", "--enable-threads", place=place) as fleet:
+        fleet.load(ok=20, error=3, stream=2)
+        fleet.settle()
+        fleet.stop()
+    assert lives.counts == served(fleet), fleet.output
+    assert lives.ups == []
+    assert len(lives.events) == 5
+
+
+def test_uwsgi_named_tells_an_error_once(serve: Start, lives: Lives) -> None:
+    lives.env["CRASHFREE_INTEGRATIONS"] = "uwsgi"
+    with serve("plain-by-hand", "--enable-threads") as fleet:
+        fleet.load(ok=20, error=3, stream=2)
+        fleet.settle()
+        fleet.stop()
+    assert lives.counts == served(fleet), fleet.output
+    assert len(lives.events) == 5
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"),
+    [
+        *((ending, how) for ending in ("SIGTERM", "SIGHUP") for how in ENDINGS),
+        ("SIGINT", "forked"),
+        ("max-requests", "forked"),
+        ("max-requests", "threads"),
+        ("no-teardown", "forked"),
+    ],
+)
+def test_a_worker_of_uwsgi_that_leaves_sends_what_is_waiting(
+    serve: Start, lives: Lives, ending: str, options: str
+) -> None:
+    """The server takes its time, so that most of it is waiting when the worker is to go."""
+    more = {"max-requests": ("--max-requests", "4", "--min-worker-lifetime", "0"),
+            "no-teardown": ("--skip-atexit-teardown",)}.get(ending, ())  # fmt: skip
+    lives.stub.answer(delay=0.05)
+    with serve("plain-launched", *UWSGI[options], *more) as fleet:
+        fleet.settle()
+        before = spawned(fleet)
+        fleet.load(error=9, stream=2)
+        if ending == "SIGHUP":
+            fleet.settle()
+            for worker in before:
+                os.kill(worker, signal.SIGHUP)
+            wait_until(lambda: len(spawned(fleet)) == 4, 30, "both workers are new")
+            assert len(lives.events) == 11, "those who left have told"
+        fleet.settle(requests=4 if ending == "max-requests" else None)
+        fleet.stop(signal.SIGINT if ending == "SIGINT" else signal.SIGTERM)
+    assert lives.counts == served(fleet), fleet.output
+    assert len(lives.events) == 11
+    lives.adopt()
+    assert lives.counts == served(fleet), "a worker that has told leaves nothing"
+    assert lives.leftovers() == []
+
+
+def test_a_request_that_harakiri_ends_is_counted(
+    serve: Start, lives: Lives, tmp_path: Path
+) -> None:
+    with serve("plain-launched", "--enable-threads", "--harakiri", "2") as fleet:
+        fleet.load(ok=10, error=2)
+        wait_until(lambda: len(lives.events) == 2, 30, "what can be sent is sent before that")
+        assert fleet.get("/slow") is None
+        killed = int((tmp_path / "slow.pid").read_text())
+        wait_until(lambda: is_gone(killed), 30, "the worker has been killed")
+        fleet.recover()
+        fleet.settle()
+        fleet.stop()
+    lives.adopt()
+    assert lives.counts == {**served(fleet), "abnormal": 1}, fleet.output
+    assert len(lives.events) == 2
+    assert lives.ups == []
 
 
 def spawned(fleet: Fleet) -> set[int]:

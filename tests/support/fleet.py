@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.support.program import environment
 from tests.support.waiting import wait_until
@@ -89,6 +90,8 @@ WAITRESS = (
 
 
 UWSGI = shutil.which("uwsgi", path=os.path.dirname(sys.executable))
+STATISTICS = "statistics"
+"""The socket where uWSGI tells of its workers."""
 
 
 class Server(NamedTuple):
@@ -120,13 +123,16 @@ def _python(*command: str, port: str = "--port") -> Callable[[int], list[str]]:
     return lambda number: [sys.executable, "-m", *command, port, str(number)]
 
 
-def uwsgi(*options: str, prefix: Sequence[str] = ()) -> Callable[[int], list[str]]:
+def uwsgi(
+    *options: str,
+    prefix: Sequence[str] = (),
+    application: Sequence[str] = ("--module", "application:wsgi"),
+) -> Callable[[int], list[str]]:
     def command(port: int) -> list[str]:
         return [
-            *prefix, UWSGI or "uwsgi", "--http-socket", f"127.0.0.1:{port}",
-            "--module", "application:wsgi",
+            *prefix, UWSGI or "uwsgi", "--http-socket", f"127.0.0.1:{port}", *application,
             "--master", "--processes", "2", "--die-on-term", "--worker-reload-mercy", "10",
-            "--need-app", "--disable-logging", *options,
+            "--need-app", "--disable-logging", "--stats", STATISTICS, *options,
         ]  # fmt: skip
 
     return command
@@ -294,6 +300,22 @@ class Fleet:
         assert body is not None, self.output
         return int(body)
 
+    def settle(self, *, requests: int | None = None) -> None:
+        """Wait until all workers of uWSGI are up, and none is at work: it cuts those off.
+
+        `requests`: after how many it lets a worker go.
+        """
+
+        def at_rest() -> bool:
+            return all(
+                worker["accepting"]
+                and worker["status"] == "idle"
+                and (requests is None or worker["delta_requests"] < requests)
+                for worker in self._workers()
+            )
+
+        wait_until(at_rest, 30, f"a worker is not at rest: {self.output}")
+
     def recover(self) -> bool:
         """Wait until a worker that died is replaced; False: the server ended with it."""
         if self.server.workers > 1 and self.server.respawns:
@@ -309,6 +331,17 @@ class Fleet:
             self.process.wait(40)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.server.name} does not stop: {self.output}") from None
+
+    def _workers(self) -> list[dict[str, Any]]:
+        # A path in the directory of a test may be too long for an address.
+        directory = os.open(self.directory, os.O_RDONLY)
+        try:
+            with socket.socket(socket.AF_UNIX) as asking:
+                asking.connect(f"/proc/self/fd/{directory}/{STATISTICS}")
+                with asking.makefile("rb") as answer:
+                    return list(json.load(answer)["workers"])
+        finally:
+            os.close(directory)
 
     def _answers(self) -> bool:
         if self.process.poll() is not None:

@@ -149,6 +149,22 @@ class Kit:
 
         self._undo.append(undo)
 
+    def when_imported(self, name: str, callback: Callable[[ModuleType], None]) -> None:
+        """Call `callback(module)` right after the code of a module has run; now, if it has.
+
+        Never imports it. Not called any more once the integration is removed.
+        """
+
+        def imported(module: ModuleType) -> None:
+            _tell_of_import(callback, module)
+
+        whenimported.when_imported(name, imported)
+        self._undo.append(lambda: whenimported.forget(imported))
+
+    def warn(self, message: str) -> None:
+        """Say what the operator of the program has to change, on the log of crashfree."""
+        log.warning(f"{self._name}: {message}")
+
     def undo(self) -> None:
         """Take back everything, last change first. Idempotent."""
         while self._undo:
@@ -183,6 +199,11 @@ def _captured_handled(
         scopes=current.scopes(),
         unit=current.unit(),
     )
+
+
+@guard.boundary(None)
+def _tell_of_import(callback: Callable[[ModuleType], None], module: ModuleType) -> None:
+    callback(module)
 
 
 @guard.boundary(None)

@@ -62,6 +62,11 @@ def _start():
             return
         if kind == "uwsgi" and "uwsgi" not in sys.modules:
             # Its module, which says how it was set up, is made before it loads anything.
+            try:
+                # It cleans up after itself at exit: not before a worker's last words.
+                __import__("ssl")
+            except ImportError:
+                pass
             from crashfree._launch.later import once_there  # noqa: PLC0415
 
             once_there("uwsgi", _start)
