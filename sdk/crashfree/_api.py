@@ -19,8 +19,7 @@ from crashfree._client.guard import boundary
 from crashfree._client.options import DAY, MEBIBYTE, resolve_options
 from crashfree._client.registry import Integration
 from crashfree._client.unit import AnyUnit, begin_unit, ends_by_will
-from crashfree._delivery.statistics import Statistics
-from crashfree._delivery.transport import Transport
+from crashfree._delivery.transport import Statistics, Transport
 from crashfree._ground import env
 from crashfree._ground.typed import Any, Literal, NoReturn, ParamSpec, TypeVar, timedelta
 from crashfree._sessions.application import BackgroundSession

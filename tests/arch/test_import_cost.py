@@ -62,11 +62,11 @@ def test_init_loads_no_http_no_framework_and_few_modules(arguments: str) -> None
     foreign = {name for name in loaded if not name.partition(".")[0].startswith("crashfree")}
     ours = loaded - foreign
     # Each costs about 0.2 ms at every start. The number may fall, never rise.
-    assert len(ours) <= 106, sorted(ours)
+    assert len(ours) <= 101, sorted(ours)
     assert len(foreign) <= 40, sorted(foreign)
 
 
-@pytest.mark.parametrize(("mode", "most"), [("auto", 71), ("request", 78)])
+@pytest.mark.parametrize(("mode", "most"), [("auto", 64), ("request", 72)])
 def test_init_itself_loads_only_what_it_needs(mode: str, most: int) -> None:
     """What captures, sends and counts units is loaded by the worker, or at first need."""
     script = f"""

@@ -35,7 +35,7 @@ from crashfree._capture.stacktrace import Frames, TakenStack, Variables
 from crashfree._ground import ids
 from crashfree._ground.clock import Clock
 from crashfree._ground.typed import Any, NamedTuple
-from crashfree._protocol import sdk
+from crashfree._protocol.envelope import SDK_INFO
 from crashfree._protocol.timestamps import rfc3339
 from crashfree.types import Event, Level, Mechanism
 
@@ -484,7 +484,7 @@ class Draft:
         return context
 
     def _sdk(self) -> dict[str, Any]:
-        info: dict[str, Any] = dict(sdk.INFO)
+        info: dict[str, Any] = dict(SDK_INFO)
         integrations = self._recorder.settings.integrations()
         if integrations:
             info["integrations"] = list(integrations)

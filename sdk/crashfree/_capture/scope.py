@@ -22,7 +22,7 @@ from itertools import count
 from crashfree._capture import foreign, rendering
 from crashfree._ground import ids, log
 from crashfree._ground.clock import SYSTEM_CLOCK
-from crashfree._ground.queues import snapshot
+from crashfree._ground.tally import snapshot
 from crashfree._ground.typed import Any, NamedTuple, TypeAlias
 from crashfree._protocol import limits
 from crashfree.types import Attachment, Breadcrumb, Event, EventProcessor, Level, Request, User

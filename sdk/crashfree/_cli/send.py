@@ -17,10 +17,9 @@ from crashfree._cli.session import settings_of
 from crashfree._client.options import read_dsn
 from crashfree._ground import env, ids, json
 from crashfree._ground.clock import SYSTEM_CLOCK
-from crashfree._protocol import sdk
 from crashfree._protocol.decoding import decode_envelope
 from crashfree._protocol.dsn import Dsn
-from crashfree._protocol.envelope import Envelope
+from crashfree._protocol.envelope import CLIENT, SDK_INFO, Envelope
 from crashfree._protocol.items import event_item
 from crashfree._protocol.timestamps import rfc3339
 from crashfree.management.api import default_http
@@ -135,8 +134,8 @@ def _send(
         dsn.envelope_url,
         headers={
             "Content-Type": "application/x-sentry-envelope",
-            "User-Agent": sdk.CLIENT,
-            "X-Sentry-Auth": dsn.auth_header(sdk.CLIENT),
+            "User-Agent": CLIENT,
+            "X-Sentry-Auth": dsn.auth_header(CLIENT),
         },
         body=body,
         timeout=_TIMEOUT,
@@ -162,7 +161,7 @@ def _event(args: argparse.Namespace, settings: Settings) -> tuple[Event, str]:
     event.setdefault("event_id", ids.event_id())
     event.setdefault("timestamp", rfc3339(SYSTEM_CLOCK.time()))
     event.setdefault("platform", "python")
-    event.setdefault("sdk", sdk.INFO)
+    event.setdefault("sdk", SDK_INFO)
     for key in ("level", "dist", "environment", "platform"):
         value = getattr(args, key)
         if value is not None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from crashfree._capture.settings import CaptureSettings
 from crashfree._client import guard
 from crashfree._client.options import Options
 from crashfree._client.report import Reporter
@@ -26,7 +25,7 @@ from crashfree._ground.clock import Clock
 from crashfree._ground.typed import NamedTuple, Protocol
 from crashfree._protocol.dsn import Dsn
 from crashfree._sessions.application import ApplicationSessions, NoSessions
-from crashfree._sessions.ending import Ending
+from crashfree._sessions.evidence import Ending
 from crashfree._sessions.journal import Journal
 from crashfree._sessions.unitsession import Aggregator, UnitSession, UnitSessions
 from crashfree.release import Release
@@ -118,7 +117,6 @@ class Parts(NamedTuple):
     """Loads and makes what finds out how earlier runs ended."""
     sessions: Sessions
     run_notes: RunNotes | None
-    capture_settings: CaptureSettings
     reporter: Callable[[], Reporter]
     """Loads and makes what captures: the larger half of the library."""
 
@@ -154,7 +152,6 @@ def assemble(
     notes = _run_notes(options, home, clock)
     if notes is not None:
         notes.open()
-    settings = _capture_settings(options, integrations)
     return Parts(
         options=options,
         worker=worker,
@@ -166,8 +163,7 @@ def assemble(
         autopsy=None if home is None else lambda: _autopsy(home, options, clock, transports),
         sessions=_sessions(options, clock, worker, home, notes, emit),
         run_notes=notes,
-        capture_settings=settings,
-        reporter=lambda: _reporter(options, settings, clock),
+        reporter=lambda: _reporter(options, integrations, clock),
     )
 
 
@@ -369,8 +365,13 @@ def _attributes(release: Release, options: Options) -> SessionAttributes:
 # --- events ---------------------------------------------------------------------------------
 
 
-def _capture_settings(options: Options, integrations: Callable[[], list[str]]) -> CaptureSettings:
-    return CaptureSettings(
+def _reporter(options: Options, integrations: Callable[[], list[str]], clock: Clock) -> Reporter:
+    with forkgate.importing():
+        # Timestamps ask for it late; a crash must not have to.
+        __import__("datetime")
+        from crashfree._capture.settings import CaptureSettings
+        from crashfree._client.pipeline import Filters, Pipeline
+    settings = CaptureSettings(
         release=None if options.release is None else options.release.raw,
         dist=options.dist,
         environment=options.environment,
@@ -387,13 +388,6 @@ def _capture_settings(options: Options, integrations: Callable[[], list[str]]) -
         scrubber=options.scrubber,
         integrations=integrations,
     )
-
-
-def _reporter(options: Options, settings: CaptureSettings, clock: Clock) -> Reporter:
-    with forkgate.importing():
-        # Timestamps ask for it late; a crash must not have to.
-        __import__("datetime")
-        from crashfree._client.pipeline import Filters, Pipeline
     filters = Filters(
         ignore_errors=options.ignore_errors,
         before_send=options.before_send,

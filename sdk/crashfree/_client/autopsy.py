@@ -19,7 +19,7 @@ from crashfree._ground.clock import Clock
 from crashfree._ground.typed import Any, Protocol
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item, event_item, session_item, sessions_item
-from crashfree._sessions.ending import Ending
+from crashfree._sessions.evidence import Ending
 from crashfree.types import Event, SessionAggregates, SessionUpdate
 
 

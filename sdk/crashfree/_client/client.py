@@ -16,14 +16,13 @@ from crashfree._client.assembly import Examiner, Sessions, assemble
 from crashfree._client.options import Options
 from crashfree._client.report import Report, Reporter
 from crashfree._delivery.discards import Discards
-from crashfree._delivery.statistics import NO_STATISTICS, Statistics
-from crashfree._delivery.transport import ForkAware, Reporting, Transport
+from crashfree._delivery.transport import NO_STATISTICS, ForkAware, Reporting, Statistics, Transport
 from crashfree._ground import env, forkgate, log
 from crashfree._ground.clock import SYSTEM_CLOCK, Clock
 from crashfree._ground.typed import Any, Literal, Protocol
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item, session_item, sessions_item
-from crashfree._sessions.ending import Ending
+from crashfree._sessions.evidence import Ending
 from crashfree._sessions.unitsession import NO_UNITS, UnitSession
 from crashfree.types import (
     Breadcrumb,
@@ -423,20 +422,20 @@ class Client:
         """Send what a user says; returns the feedback's id."""
         if self.closed:
             return None
-        # Nobody crashes by it, and few ever call it.
-        from crashfree._capture.feedback import feedback_items
-
-        made = feedback_items(
-            message,
-            name=name,
-            email=email,
-            url=url,
-            event_id=event_id,
-            settings=self._parts.capture_settings,
-            scopes=scopes,
+        reporter = self._reporter.get()
+        if reporter is None:
+            self._reporter.postpone(
+                lambda: self.capture_feedback(
+                    message, name=name, email=email, url=url, event_id=event_id, scopes=scopes
+                )
+            )
+            return None
+        report = reporter.feedback(
+            message, name=name, email=email, url=url, event_id=event_id, scopes=scopes
         )
-        self._parts.transport.submit(Envelope.of(made.items, event_id=made.event_id))
-        return made.event_id
+        items = [item for item in (report.item, *report.attachments) if item is not None]
+        self._parts.transport.submit(Envelope.of(items, event_id=report.event_id))
+        return report.event_id
 
     def add_breadcrumb(
         self,

@@ -63,11 +63,21 @@ class Filters(NamedTuple):
 class Pipeline:
     """Captures for one client."""
 
-    __slots__ = ("_clock", "_filters", "_processors", "_recorder", "_roll", "_sightings", "_storm")
+    __slots__ = (
+        "_clock",
+        "_filters",
+        "_processors",
+        "_recorder",
+        "_roll",
+        "_settings",
+        "_sightings",
+        "_storm",
+    )
     _filters: Filters
     _clock: Clock
     _roll: Callable[[], float]
     _recorder: Recorder
+    _settings: CaptureSettings
     _processors: tuple[EventProcessor, ...]
     _sightings: Sightings
     _storm: Storm
@@ -84,9 +94,36 @@ class Pipeline:
         self._clock = clock
         self._roll = roll
         self._recorder = Recorder(settings, clock)
+        self._settings = settings
         self._processors = ()
         self._sightings = Sightings()
         self._storm = Storm(filters.error_storm_limit)
+
+    def feedback(
+        self,
+        message: str,
+        *,
+        name: str | None = None,
+        email: str | None = None,
+        url: str | None = None,
+        event_id: str | None = None,
+        scopes: tuple[Scope, ...] = (),
+    ) -> Report:
+        """Take down what a user says; no filter is asked."""
+        # Nobody crashes by it, and few ever call it.
+        from crashfree._capture.feedback import feedback_items
+
+        made = feedback_items(
+            message,
+            name=name,
+            email=email,
+            url=url,
+            event_id=event_id,
+            settings=self._settings,
+            scopes=scopes,
+        )
+        item, *attachments = made.items
+        return Report(made.event_id, item=item, attachments=tuple(attachments))
 
     def add_processor(self, processor: EventProcessor) -> None:
         """Let `processor` see every event, after the processors of its scopes."""

@@ -76,6 +76,17 @@ class Reporter(Protocol):
         where: object = None,
     ) -> Report: ...
 
+    def feedback(
+        self,
+        message: str,
+        *,
+        name: str | None = None,
+        email: str | None = None,
+        url: str | None = None,
+        event_id: str | None = None,
+        scopes: tuple[Scope, ...] = (),
+    ) -> Report: ...
+
     def plain(self, entries: Mapping[str, object]) -> Mapping[str, object]: ...
 
     def add_processor(self, processor: EventProcessor) -> None: ...

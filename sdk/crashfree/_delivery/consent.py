@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from crashfree._delivery.statistics import NO_STATISTICS, Statistics
-from crashfree._delivery.transport import ForkAware, Reporting, Transport
+from crashfree._delivery.transport import NO_STATISTICS, ForkAware, Reporting, Statistics, Transport
 from crashfree._protocol.envelope import Envelope
 
 MAX_WAITING = 100

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 
 from crashfree._delivery.httptransport import HttpTransport
 from crashfree._delivery.latetransport import LateTransport
-from crashfree._delivery.statistics import Statistics, combined
-from crashfree._delivery.transport import ForkAware, Reporting, Transport
+from crashfree._delivery.transport import ForkAware, Reporting, Statistics, Transport
 from crashfree._ground import log
 from crashfree._ground.clock import Clock
 from crashfree._ground.typed import TypeVar
 from crashfree._protocol.envelope import Envelope
+from crashfree.types import DataCategory, DiscardReason
 
 T = TypeVar("T")
 
@@ -86,3 +86,32 @@ def _guarded(call: Callable[[T], bool], argument: T) -> bool:
     except Exception as error:  # noqa: BLE001 -- foreign code, and the others must go on
         log.warning(f"a transport raised {type(error).__name__}: {error}", key="transport")
         return False
+
+
+def combined(parts: tuple[Statistics, ...]) -> Statistics:
+    """Return the sum over several destinations; a limit or an error of one is shown."""
+    sent: dict[DataCategory, int] = {}
+    dropped: dict[tuple[DiscardReason, DataCategory], int] = {}
+    limits: dict[str, float] = {}
+    for part in parts:
+        for category, quantity in part.sent.items():
+            sent[category] = sent.get(category, 0) + quantity
+        for key, quantity in part.dropped.items():
+            dropped[key] = dropped.get(key, 0) + quantity
+        for name, seconds in part.rate_limits.items():
+            limits[name] = max(seconds, limits.get(name, 0.0))
+    errors = [part.last_error for part in parts if part.last_error is not None]
+    return Statistics(
+        queued=sum(part.queued for part in parts),
+        queued_bytes=sum(part.queued_bytes for part in parts),
+        sent=sent,
+        sent_bytes=sum(part.sent_bytes for part in parts),
+        requests=sum(part.requests for part in parts),
+        spooled=sum(part.spooled for part in parts),
+        spooled_bytes=sum(part.spooled_bytes for part in parts),
+        held_sessions=sum(part.held_sessions for part in parts),
+        dropped=dropped,
+        last_error=errors[-1] if errors else None,
+        rate_limits=limits,
+        healthy=all(part.healthy for part in parts),
+    )

@@ -28,14 +28,14 @@ from crashfree._delivery.post import Post, buildable
 from crashfree._delivery.run import HELD
 from crashfree._delivery.sessionbook import NO_BATCH, Batch, SessionBook, sids_of
 from crashfree._delivery.spool import Spool, has_aggregates
-from crashfree._delivery.statistics import Statistics
+from crashfree._delivery.transport import Statistics
 from crashfree._delivery.worker import Timer, Worker
 from crashfree._ground import log
 from crashfree._ground.clock import Clock
 from crashfree._ground.compression import Compression
 from crashfree._ground.http import DEFAULTS as DEFAULT_HTTP
 from crashfree._ground.http import HttpClient, HttpSettings
-from crashfree._ground.queues import snapshot
+from crashfree._ground.tally import snapshot
 from crashfree._protocol.dsn import Dsn
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from crashfree._delivery.statistics import NO_STATISTICS, Statistics
+from crashfree._delivery.transport import NO_STATISTICS, Statistics
 from crashfree._ground.forkgate import Late
 from crashfree._ground.typed import Protocol
 from crashfree._protocol.envelope import Envelope

@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from crashfree._ground.queues import snapshot
+from crashfree._ground.tally import snapshot
 from crashfree._ground.typed import NamedTuple
 from crashfree._protocol.envelope import Envelope
 

@@ -15,9 +15,8 @@ from crashfree._ground.compression import THRESHOLD, Compression, Compressor, co
 from crashfree._ground.http import HttpClient, Reply
 from crashfree._ground.typed import NamedTuple
 from crashfree._protocol.dsn import Dsn
-from crashfree._protocol.envelope import Envelope
+from crashfree._protocol.envelope import CLIENT, Envelope
 from crashfree._protocol.items import Item
-from crashfree._protocol.sdk import CLIENT
 from crashfree.errors import Unreachable
 
 CONTENT_TYPE = "application/x-sentry-envelope"

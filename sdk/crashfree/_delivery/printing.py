@@ -17,7 +17,7 @@ from typing import Any, TextIO, cast
 
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.post import buildable
-from crashfree._delivery.statistics import NO_STATISTICS, Statistics
+from crashfree._delivery.transport import NO_STATISTICS, Statistics
 from crashfree._delivery.worker import Worker
 from crashfree._ground import json, log
 from crashfree._ground.clock import Clock

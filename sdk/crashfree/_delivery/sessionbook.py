@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from crashfree._delivery.outcome import REASONS, Outcome
 from crashfree._ground import json, log
 from crashfree._ground.clock import Clock
-from crashfree._ground.queues import snapshot
+from crashfree._ground.tally import snapshot
 from crashfree._ground.typed import Any, NamedTuple, TypeAlias, cast
 from crashfree._protocol import aggregates, limits
 from crashfree._protocol.aggregates import CountKey

@@ -17,9 +17,8 @@ from crashfree._delivery.worker import Worker
 from crashfree._ground import log
 from crashfree._ground.clock import Clock
 from crashfree._ground.http import HttpClient, HttpSettings
-from crashfree._protocol.envelope import Envelope
+from crashfree._protocol.envelope import CLIENT, Envelope
 from crashfree._protocol.items import Item
-from crashfree._protocol.sdk import CLIENT
 from crashfree.errors import Unreachable
 
 DEFAULT_URL = "http://localhost:8969/stream"

@@ -24,7 +24,7 @@ from collections.abc import Callable
 
 from crashfree._ground import log
 from crashfree._ground.clock import Clock
-from crashfree._ground.queues import snapshot
+from crashfree._ground.tally import snapshot
 from crashfree._ground.typed import TypeAlias
 
 Job: TypeAlias = Callable[[], object]

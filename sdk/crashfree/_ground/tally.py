@@ -1,4 +1,4 @@
-"""A counter that never blocks its caller and never loses a count.
+"""A counter that never blocks its caller and never loses a count; looking at a queue in use.
 
 `add` may be entered at any bytecode of itself: from another thread, from a signal handler, from a
 finalizer that the collector runs. It therefore never waits for the lock; whoever finds it held
@@ -14,13 +14,27 @@ import threading
 from collections import deque
 from collections.abc import Hashable, Mapping
 
-from crashfree._ground.queues import snapshot
 from crashfree._ground.typed import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 _PATIENCE = 0.05
 _ABANDONED_AFTER = 40
+
+
+def snapshot(queue: deque[T]) -> deque[T]:
+    """Return what is in `queue` at one moment; its `maxlen`, too.
+
+    `deque.copy()` is one step where there is a global interpreter lock. Without one (free-threaded
+    builds) it may find that the queue changed while it was at it, and says so; then it is asked
+    again.
+    """
+    while True:
+        try:
+            return queue.copy()
+        except RuntimeError:
+            continue
 
 
 class Tally(Generic[K]):

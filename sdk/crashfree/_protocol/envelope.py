@@ -10,11 +10,18 @@ from collections.abc import Callable, Iterable, Mapping
 
 from crashfree._ground import json
 from crashfree._ground.typed import NamedTuple
-from crashfree._protocol import sdk as own_sdk
 from crashfree._protocol.items import Item
 from crashfree._protocol.limits import SESSION_ITEMS
 from crashfree._protocol.timestamps import parse_rfc3339, rfc3339
+from crashfree._version import __version__
 from crashfree.types import JSON
+
+SDK_NAME = "crashfree.python"
+"""How this SDK names itself on the wire. Source: wire.md sections 2.1 and 3.1."""
+CLIENT = f"{SDK_NAME}/{__version__}"
+"""For `User-Agent` and `sentry_client`."""
+SDK_INFO: dict[str, JSON] = {"name": SDK_NAME, "version": __version__}
+"""For the envelope header `sdk`, and the root of an event's `sdk`."""
 
 _NEED_NO_EVENT = frozenset(("session", "sessions", "client_report"))
 _OWNERS = frozenset(("event", "transaction", "feedback"))
@@ -38,7 +45,7 @@ class Envelope(NamedTuple):
         *,
         event_id: str | None = None,
         trace: Mapping[str, JSON] | None = None,
-        sdk: Mapping[str, JSON] = own_sdk.INFO,
+        sdk: Mapping[str, JSON] = SDK_INFO,
     ) -> Envelope:
         """Make an envelope; `event_id` is needed with an event, a feedback or an attachment."""
         headers: dict[str, JSON] = {}

@@ -12,12 +12,15 @@ import os
 from collections.abc import Mapping
 
 from crashfree._ground import json
-from crashfree._ground.typed import Any, NamedTuple
+from crashfree._ground.typed import Any, Literal, NamedTuple, TypeAlias
 from crashfree.types import SessionAttributes
 
 FORMAT = "crashfree run 1"
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 _CGROUPS = "proc/self/cgroup"
+
+
+Cause: TypeAlias = Literal["clean", "crashed", "killed", "out_of_memory", "reboot"]
 
 
 class Evidence(NamedTuple):
@@ -42,6 +45,25 @@ class RunRecord(NamedTuple):
     """What every event of that run would have said: release, environment, contexts, …"""
     clean: bool = False
     """Whether it came to its own end, and only left something untold."""
+
+
+class Ending(NamedTuple):
+    """How a run ended."""
+
+    cause: Cause
+    """`clean`, `crashed`, `killed`, `out_of_memory` or `reboot`."""
+    signal: str | None = None
+    """Name of the signal, as `SIGSEGV`, where faulthandler saw it."""
+    at: float | None = None
+    """When, in seconds since the epoch; the last sign of life where nothing better is known."""
+    started: float | None = None
+    pid: int | None = None
+    release: str | None = None
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the program itself was at fault."""
+        return self.cause == "crashed"
 
 
 def read(root: str = "/") -> Evidence:

@@ -29,8 +29,7 @@ from crashfree._protocol.timestamps import parse_rfc3339
 from crashfree._sessions import evidence as machine
 from crashfree._sessions import faultdump, journal
 from crashfree._sessions.counts import Counts
-from crashfree._sessions.ending import Cause, Ending
-from crashfree._sessions.evidence import Evidence, RunRecord
+from crashfree._sessions.evidence import Cause, Ending, Evidence, RunRecord
 from crashfree._sessions.faultdump import DumpedThread, FaultDump
 from crashfree._sessions.journal import Entry
 from crashfree._sessions.ledgerfile import read_ledger

@@ -21,9 +21,8 @@ from crashfree._ground.clock import Clock
 from crashfree._ground.http import HttpClient, resolve_settings
 from crashfree._protocol.decoding import decode_envelope
 from crashfree._protocol.dsn import Dsn
-from crashfree._protocol.envelope import Envelope
+from crashfree._protocol.envelope import CLIENT, Envelope
 from crashfree._protocol.ratelimits import response_limits
-from crashfree._protocol.sdk import CLIENT
 from crashfree.errors import EnvelopeError, Unreachable
 from crashfree.server.engine import Busy
 from crashfree.server.store import Store

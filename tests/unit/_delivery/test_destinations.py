@@ -7,12 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from crashfree._delivery.destinations import FanOutTransport
+from crashfree._delivery.destinations import FanOutTransport, combined
 from crashfree._delivery.discards import Discards
 from crashfree._delivery.httptransport import HttpTransport
 from crashfree._delivery.memory import MemoryTransport
-from crashfree._delivery.statistics import NO_STATISTICS, combined
-from crashfree._delivery.transport import ForkAware, NullTransport, Reporting, Transport
+from crashfree._delivery.transport import (
+    NO_STATISTICS,
+    ForkAware,
+    NullTransport,
+    Reporting,
+    Transport,
+)
 from crashfree._delivery.worker import Worker
 from crashfree._ground import ids
 from crashfree._ground.clock import SYSTEM_CLOCK

@@ -10,7 +10,7 @@ import pytest
 
 from crashfree._delivery.latetransport import LateTransport
 from crashfree._delivery.memory import MemoryTransport
-from crashfree._delivery.statistics import NO_STATISTICS, Statistics
+from crashfree._delivery.transport import NO_STATISTICS, Statistics
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import attachment_item
 
