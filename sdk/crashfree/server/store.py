@@ -56,6 +56,8 @@ class Store:
     """What keeps the sessions, when that is not this file."""
     _catalog_changed: list[Callable[[], None]]
     _catalog_dirty: bool
+    _changes: int
+    """What the database said of changes by others when it was written last."""
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class Store:
         self._name = ids.event_id()[:12]
         self._catalog_changed = []
         self._catalog_dirty = False
+        self._changes = 0
 
     def _connect(self, cache: int) -> sqlite3.Connection:
         db = sqlite3.connect(
@@ -193,7 +196,7 @@ class Store:
         with self._lock:
             db = self._writer
             db.row_factory = sqlite3.Row
-            _begin(db)
+            self._begin()
             try:
                 if pending.waiting(db):
                     pending.merge(db)
@@ -211,6 +214,22 @@ class Store:
             for callback in self._catalog_changed:
                 callback()
 
+    def _begin(self) -> None:
+        """Begin a transaction that writes. Raises Busy."""
+        db = self._writer
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if _is_busy(error):
+                raise Busy(str(error)) from None
+            raise
+        # Changed by nothing that this connection writes: what is remembered of the tables may be
+        # wrong when another process (the command line, say) has been at them.
+        changes = db.execute("PRAGMA data_version").fetchone()[0]
+        if changes != self._changes:
+            self._changes = changes
+            self.recorder.forget()
+
     def merge(self) -> None:
         """Add up the aggregates that wait for it. Raises Busy."""
         with self._lock:
@@ -218,7 +237,7 @@ class Store:
 
     def _merge(self) -> None:
         db = self._writer
-        _begin(db)
+        self._begin()
         try:
             pending.merge(db)
             db.execute("COMMIT")
@@ -275,7 +294,7 @@ class Store:
     @contextmanager
     def _recording(self) -> Generator[sqlite3.Connection, None, None]:
         db = self._writer
-        _begin(db)
+        self._begin()
         try:
             yield db
             db.execute("COMMIT")
@@ -472,15 +491,6 @@ def make_private(path: str) -> None:
     """
     with suppress(OSError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def _begin(db: sqlite3.Connection) -> None:
-    try:
-        db.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if _is_busy(error):
-            raise Busy(str(error)) from None
-        raise
 
 
 def _is_busy(error: Exception) -> bool:

@@ -44,6 +44,14 @@ def _facts(number: int = 0, *, event: str | None = None, did: str | None = None)
     return Facts(1, _NOW, event, found, (update,), (buckets,), (), (), {})
 
 
+def _timed(number: int) -> Facts:
+    """A session that ended well and told how long it was."""
+    facts = _facts(number)
+    (update,) = facts.sessions
+    ended = update._replace(status="exited", duration_us=number * 1_000_000, errors=0)
+    return facts._replace(sessions=(ended,), aggregates=())
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     opened = Store(tmp_path / "x.db")
@@ -249,6 +257,29 @@ def test_a_checkpoint_makes_the_log_small_again(store: Store) -> None:
     assert log.stat().st_size > 100_000
     store.checkpoint(largest_log=0)
     assert log.stat().st_size == 0
+
+
+def test_what_another_process_changes_is_not_remembered_wrongly(tmp_path: Path) -> None:
+    """The command line works on the file of a server that runs; so may a second server."""
+    mine, other = Store(tmp_path / "x.db"), Store(tmp_path / "x.db")
+    try:
+        with mine.write() as db:
+            mine.add_project(db, "app", at=_NOW)
+        day = int(_NOW // 86_400)
+        mine.record(_timed(1))
+        assert other.seal_durations(before_day=day + 1) == 1
+        mine.record(_timed(2))
+        assert mine.seal_durations(before_day=day + 1) == 1, "the day has changed since"
+        with other.write() as db:
+            for table in ("releases", "release_projects", "environments"):
+                db.execute(f"DELETE FROM {table}")
+        mine.record(_timed(3))
+        with mine.read() as db:
+            assert [row[0] for row in db.execute("SELECT version FROM releases")] == ["a"]
+            assert db.execute("SELECT count(*) FROM release_projects").fetchone()[0] == 1
+    finally:
+        mine.close()
+        other.close()
 
 
 _POSIX = pytest.mark.skipif(os.name != "posix", reason="rights of files as POSIX knows them")
