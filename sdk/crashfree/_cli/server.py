@@ -258,8 +258,9 @@ def _store(args: argparse.Namespace, *, create: bool = False) -> Generator[Any, 
     if not create and not os.path.exists(args.db):
         raise UsageFailure(f"--db {args.db}: there is no such file")
     busy = extra("crashfree.server.engine").Busy
+    running = extra("crashfree.server.running")
     try:
-        store = extra("crashfree.server.running").open_store(args.db)
+        store = running.open_store(args.db)
     except ConfigurationError as error:
         raise UsageFailure(f"--db {args.db}: {error}") from None
     try:

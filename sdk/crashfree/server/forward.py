@@ -12,6 +12,7 @@ Source: ingest.md (local server, forward), wire.md sections 11 and 17.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from typing import Final, NamedTuple
@@ -58,6 +59,8 @@ class Forward:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._troubles = Troubles()
+        self._log = logging.getLogger("crashfree.server")
+        self._said = ""
         self.passed = 0
         self.failures = 0
 
@@ -126,10 +129,13 @@ class Forward:
                 "POST", self._dsn.envelope_url, headers=headers, body=body, timeout=_TIMEOUT
             )
         except Unreachable:
+            self._tell("cannot be reached; envelopes wait in the database")
             return _FIRST_PAUSE
         if reply.status >= 500:
+            self._tell(f"answers {reply.status}; envelopes wait in the database")
             return _FIRST_PAUSE
         if reply.status == 429:
+            self._tell("asks for a pause (429); envelopes wait in the database")
             limits = response_limits(
                 429,
                 reply.headers.get("x-sentry-rate-limits"),
@@ -137,8 +143,20 @@ class Forward:
                 now=self._clock.time(),
             )
             return max([_FIRST_PAUSE, *limits.values()])
-        self._done(row, None if reply.status < 300 else f"refused_{reply.status}")
+        if reply.status < 300:
+            self._tell("")
+            self._done(row, None)
+        else:
+            self._tell(f"refuses envelopes ({reply.status}); they are dropped, and counted")
+            self._done(row, f"refused_{reply.status}")
         return None
+
+    def _tell(self, trouble: str) -> None:
+        """Say what keeps envelopes from the upstream, once, and when that is over."""
+        if trouble != self._said:
+            where = f"{self._dsn.host}:{self._dsn.port}"
+            self._log.warning("forward: %s %s", where, trouble or "takes envelopes; it goes on")
+            self._said = trouble
 
     def _body(self, row: _Waiting) -> bytes | None:
         try:

@@ -94,6 +94,7 @@ class Running:
         listening: socket.socket | None = None
         try:
             listening = _listen(wish.host, wish.port)
+            _check_forward(wish, listening.getsockname()[1])
             self.store = open_store(path, engine=wish.engine)
         except BaseException:
             if listening is not None:
@@ -288,6 +289,14 @@ def _check(wish: Wish) -> None:
     for slug in wish.projects:
         if not valid_slug(slug):
             raise ConfigurationError(f"project {slug!r}: {_SLUGS}")
+
+
+def _check_forward(wish: Wish, port: int) -> None:
+    # Each envelope would come back and be passed on again, for ever.
+    if wish.settings.forward is not None:
+        upstream = Dsn.parse(wish.settings.forward)
+        if upstream.port == port and upstream.host.strip("[]") in (wish.host, *_LOOPBACK):
+            raise ConfigurationError("forward (--forward) names this server itself")
 
 
 def _check_settings(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from crashfree._protocol.dsn import Dsn
+from crashfree.errors import ConfigurationError
 from crashfree.server import LocalServer
 from crashfree.server.forward import Forward, trim
 from tests.support.clock import FakeClock
@@ -103,3 +104,49 @@ def test_a_full_buffer_loses_its_oldest_and_says_so() -> None:
         with server.store.read() as db:
             left = [row[0][0] for row in db.execute("SELECT body FROM forwarding ORDER BY id")]
         assert left == [7, 8, 9]
+
+
+@pytest.mark.slow
+def test_what_keeps_envelopes_here_is_said_once_and_so_is_the_end_of_it(
+    pair: tuple[LocalServer, LocalServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    server, upstream = pair
+
+    def said() -> list[str]:
+        return [record.getMessage() for record in caplog.records]
+
+    upstream.faults.plan(status=503)
+    upstream.faults.plan(status=503)
+    assert send(server, b"{}\n").status == 200
+    wait_until(lambda: not _waiting(server), 30)
+    assert len(said()) == 2
+    assert "answers 503" in said()[0]
+    assert "wait in the database" in said()[0]
+    assert "goes on" in said()[1]
+    for _ in range(3):
+        upstream.faults.plan(status=403)
+        assert send(server, b"{}\n").status == 200
+        wait_until(lambda: not _waiting(server), 30)
+    assert len(said()) == 3
+    assert "refuses envelopes (403)" in said()[2]
+    key = Dsn.parse(upstream.dsn).public_key
+    assert key not in "".join(said())
+
+
+def test_an_upstream_that_is_away_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with LocalServer() as gone:
+        dsn = gone.dsn
+    with LocalServer(forward=dsn) as server:
+        assert send(server, b"{}\n").status == 200
+        wait_until(lambda: caplog.records, 30)
+    assert "cannot be reached" in caplog.records[0].getMessage()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST"])
+def test_a_server_does_not_forward_to_itself(host: str) -> None:
+    """Each envelope would come back and be passed on again, for ever."""
+    with LocalServer() as server:
+        port = Dsn.parse(server.dsn).port
+    again = LocalServer(port=port, forward=f"http://k@{host}:{port}/1")
+    with pytest.raises(ConfigurationError, match="itself"):
+        again.start()
