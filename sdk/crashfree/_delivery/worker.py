@@ -1,4 +1,4 @@
-"""The worker: one background thread per client, with a queue of jobs and a heap of timers.
+"""The worker: one background thread per client, with a queue of jobs and a list of timers.
 
 Invariants: jobs run one at a time in the order of submission; nobody who submits is ever blocked;
 no job is lost silently (`submit` returns False); `flush` returns by its deadline. The thread is a
@@ -16,7 +16,6 @@ Source: wire.md sections 13 to 15.
 
 from __future__ import annotations
 
-import heapq
 import os
 import threading
 from collections import deque
@@ -68,9 +67,6 @@ class Timer:
         """Whether `cancel` was called."""
         return self._cancelled
 
-    def __lt__(self, other: Timer) -> bool:
-        return self.deadline < other.deadline
-
 
 class Worker:
     """Runs jobs in the background, or in `flush` where there is no background.
@@ -87,7 +83,6 @@ class Worker:
         "_fresh_timers",
         "_gate",
         "_gate_misses",
-        "_heap",
         "_ident",
         "_inline_deadline",
         "_jobs",
@@ -97,13 +92,15 @@ class Worker:
         "_retry_at",
         "_stopping",
         "_thread",
+        "_timers",
         "_wake",
     )
     _clock: Clock
     _on_error: Callable[[BaseException], None]
     _jobs: deque[Job]
     _fresh_timers: deque[Timer]
-    _heap: list[Timer]
+    _timers: list[Timer]
+    """In order of their time. A few: no heap, and `heapq` would be one more module to load."""
     _thread: threading.Thread | None
     _consumer: threading.Lock
     _gate: threading.Lock
@@ -176,7 +173,7 @@ class Worker:
         thread = self._thread
         if drained and thread is not None and not self.is_current() and thread.is_alive():
             thread.join(min(max(timeout, 0.05), _JOIN))
-        self._heap = []
+        self._timers = []
         return drained
 
     def retire(self, timeout: float) -> None:
@@ -258,7 +255,7 @@ class Worker:
         self._pid = os.getpid()
         self._jobs = deque()
         self._fresh_timers = deque()
-        self._heap = []
+        self._timers = []
         self._thread = None
         self._consumer = threading.Lock()
         self._gate = threading.Lock()
@@ -340,9 +337,9 @@ class Worker:
     def _timer_due(self) -> bool:
         now = self._clock.monotonic()
         fresh = snapshot(self._fresh_timers)
-        heap = self._heap.copy()
+        timers = self._timers.copy()
         return any(timer.deadline <= now for timer in fresh) or (
-            bool(heap) and heap[0].deadline <= now
+            bool(timers) and timers[0].deadline <= now
         )
 
     def _run_inline(self, timeout: float, done: threading.Event) -> bool:
@@ -397,16 +394,16 @@ class Worker:
                 self._rouse()
 
     def _idle(self) -> bool:
-        timers = (*snapshot(self._fresh_timers), *self._heap.copy())
+        timers = (*snapshot(self._fresh_timers), *self._timers.copy())
         return not self._jobs and all(timer.cancelled for timer in timers)
 
     def _step(self) -> bool:
         """Run one thing that is due; return False when there is none."""
-        heap = self._heap
+        timers = self._timers
         while self._fresh_timers:
-            heapq.heappush(heap, self._fresh_timers.popleft())
-        if heap and heap[0].deadline <= self._clock.monotonic():
-            self._run_timer(heapq.heappop(heap))
+            self._enqueue(self._fresh_timers.popleft())
+        if timers and timers[0].deadline <= self._clock.monotonic():
+            self._run_timer(timers.pop(0))
             return True
         # Busy before it is taken: flush() looks at the queue first and at this flag second.
         self._busy = True
@@ -421,6 +418,14 @@ class Worker:
             self._busy = False
         return True
 
+    def _enqueue(self, timer: Timer) -> None:
+        # Never sorted: while a list is, others find it empty.
+        timers = self._timers
+        place = len(timers)
+        while place and timer.deadline < timers[place - 1].deadline:
+            place -= 1
+        timers.insert(place, timer)
+
     def _run_timer(self, timer: Timer) -> None:
         if timer.cancelled:
             return
@@ -434,7 +439,7 @@ class Worker:
             now = self._clock.monotonic()
             following = timer.deadline + timer.interval
             timer.deadline = following if following > now else now + timer.interval
-            heapq.heappush(self._heap, timer)
+            self._enqueue(timer)
 
     def _guarded(self, job: Job) -> None:
         try:
@@ -445,13 +450,13 @@ class Worker:
     def _wait(self) -> None:
         if self._jobs or self._fresh_timers:
             return
-        heap = self._heap
-        while heap and heap[0].cancelled:
-            heapq.heappop(heap)
-        if not heap:
+        timers = self._timers
+        while timers and timers[0].cancelled:
+            timers.pop(0)
+        if not timers:
             self._wake.acquire()
             return
-        pause = heap[0].deadline - self._clock.monotonic()
+        pause = timers[0].deadline - self._clock.monotonic()
         if pause > 0:
             self._wake.acquire(timeout=min(pause, _LONGEST_WAIT))
 

@@ -26,13 +26,13 @@ import binascii
 import errno
 import mmap
 import os
-import struct
+import sys
 
 PIECE = 1 << 16
 """Mappings begin at multiples of this; 64 KiB is what Windows asks for, and enough for all."""
 
-_HEAD = struct.Struct("@QII")
-_NUMBER = struct.Struct("@Q")
+_HEAD = 16
+"""Bytes of a number, a length and a sum. Written by hand: `struct` would be two more modules."""
 
 
 def create(path: str, size: int) -> int:
@@ -92,7 +92,7 @@ class Bank:
     def __init__(self, view: memoryview) -> None:
         self._view = view
         self._number = 0
-        self.capacity = len(view) // 2 - _HEAD.size
+        self.capacity = len(view) // 2 - _HEAD
 
     def write(self, data: bytes) -> None:
         """Put `data` in the place of what was written before. Raises ValueError if too long."""
@@ -101,12 +101,14 @@ class Bank:
         number = self._number + 1
         view = self._view
         start = (number % 2) * (len(view) // 2)
-        _NUMBER.pack_into(view, start, 0)
-        body = start + _HEAD.size
+        of_place = view[start : start + 8].cast("Q")
+        of_place[0] = 0
+        body = start + _HEAD
         view[body : body + len(data)] = data
-        _HEAD.pack_into(view, start, 0, len(data), binascii.crc32(data))
+        size = view[start + 8 : body].cast("I")
+        size[0], size[1] = len(data), binascii.crc32(data)
         # Invariant: the one store from which the new bytes count.
-        _NUMBER.pack_into(view, start, number)
+        of_place[0] = number
         self._number = number
 
 
@@ -115,11 +117,14 @@ def read_bank(view: bytes | memoryview) -> bytes | None:
     half = len(view) // 2
     found: tuple[int, bytes] | None = None
     for start in (0, half):
-        if len(view) < start + _HEAD.size:
+        if len(view) < start + _HEAD:
             continue
-        number, length, crc = _HEAD.unpack_from(view, start)
-        body = start + _HEAD.size
-        if number == 0 or length > half - _HEAD.size:
+        body = start + _HEAD
+        number, length, crc = (
+            int.from_bytes(view[a:b], sys.byteorder)
+            for a, b in ((start, start + 8), (start + 8, start + 12), (start + 12, body))
+        )
+        if number == 0 or length > half - _HEAD:
             continue
         data = bytes(view[body : body + length])
         if binascii.crc32(data) == crc and (found is None or number > found[0]):
