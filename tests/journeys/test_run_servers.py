@@ -5,6 +5,7 @@ The application writes down every request that it begins to handle. Source: sess
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -304,6 +305,8 @@ def test_a_request_that_the_time_out_aborts_has_crashed(
 @pytest.fixture
 def serve(lives: Lives, tmp_path: Path) -> Start:
     """Start uWSGI with an application, by hand or through the launcher."""
+    if importlib.util.find_spec("pyuwsgi") is None:
+        pytest.skip("pyuwsgi is not installed")
 
     def serving(
         application: str, *options: str, place: tuple[str, ...] = ("--module", "application:wsgi")
@@ -311,11 +314,13 @@ def serve(lives: Lives, tmp_path: Path) -> Start:
         source, prefix = APPLICATIONS[application]
         if prefix:
             prefix = (sys.executable, *prefix[: prefix.index("--") + 1])
+        elif "--lazy-apps" in options and takes_openssl_away():
+            # As the warning at the start says.
+            options = (*options, "--shared-import", "ssl")
         command = uwsgi(*options, prefix=prefix, application=place)
-        server = Server("uwsgi", ("pyuwsgi",), command, workers=2)
-        if missing(server) is not None:
-            pytest.skip("pyuwsgi is not installed")
-        fleet = Fleet(server, tmp_path, lives.env)
+        fleet = Fleet(Server("uwsgi", ("pyuwsgi",), command, workers=2), tmp_path, lives.env)
+        # However busy the machine is, nothing is left for the next start.
+        source = source.replace("init(", "init(shutdown_timeout=30, ")
         (tmp_path / "application.py").write_text(source)
         return fleet
 
@@ -326,7 +331,9 @@ def serve(lives: Lives, tmp_path: Path) -> Start:
     ("application", "options"),
     [
         *((application, how) for application in APPLICATIONS for how in ("forked", "lazy")),
-        *(("plain-launched", how) for how in UWSGI if "threads" in how),
+        *(("plain-by-hand", how) for how in UWSGI if "threads" in how),
+        ("plain-launched", "threads"),
+        ("plain-launched", "threads-lazy"),
         ("flask-launched", "threads"),
     ],
 )
@@ -336,14 +343,14 @@ def test_uwsgi_through_a_reload_of_its_workers(
     (touched := tmp_path / "reload").touch()
     with serve(application, "--touch-workers-reload", str(touched), *UWSGI[options]) as fleet:
         fleet.load(ok=40, error=5, stream=2)
-        fleet.settle()
+        settle(fleet, lives, application, 7)
         before = spawned(fleet)
         later = touched.stat().st_mtime + 10
         os.utime(touched, (later, later))
         wait_until(lambda: len(spawned(fleet)) == 4, 30, "both workers are new")
         wait_until(lambda: all(is_gone(pid) for pid in before), 30, "the old ones have left")
         fleet.load(ok=40, error=5, stream=2)
-        fleet.settle()
+        settle(fleet, lives, application, 14)
         fleet.stop()
     told = lives.counts
     lives.adopt()
@@ -378,7 +385,7 @@ def test_uwsgi_counts_an_application_wherever_it_finds_it(
     (tmp_path / "uwsgi.ini").write_text("[uwsgi]\nfile = %d/application.py\ncallable = wsgi\n")
     with serve("plain-launched", "--enable-threads", place=place) as fleet:
         fleet.load(ok=20, error=3, stream=2)
-        fleet.settle()
+        settle(fleet, lives, "plain-launched", 5)
         fleet.stop()
     assert lives.counts == served(fleet), fleet.output
     assert lives.ups == []
@@ -409,10 +416,12 @@ def test_a_worker_of_uwsgi_that_leaves_sends_what_is_waiting(
     serve: Start, lives: Lives, ending: str, options: str
 ) -> None:
     """The server takes its time, so that most of it is waiting when the worker is to go."""
-    more = {"max-requests": ("--max-requests", "4", "--min-worker-lifetime", "0"),
-            "no-teardown": ("--skip-atexit-teardown",)}.get(ending, ())  # fmt: skip
+    more = {
+        "max-requests": ("--max-requests", "4", "--min-worker-lifetime", "0"),
+        "no-teardown": ("--skip-atexit-teardown",),
+    }.get(ending, ())
     lives.stub.answer(delay=0.05)
-    with serve("plain-launched", *UWSGI[options], *more) as fleet:
+    with serve("plain-by-hand", *UWSGI[options], *more) as fleet:
         fleet.settle()
         before = spawned(fleet)
         fleet.load(error=9, stream=2)
@@ -447,6 +456,21 @@ def test_a_request_that_harakiri_ends_is_counted(
     assert lives.counts == {**served(fleet), "abnormal": 1}, fleet.output
     assert len(lives.events) == 2
     assert lives.ups == []
+
+
+def settle(fleet: Fleet, lives: Lives, application: str, events: int) -> None:
+    """Let the workers come to rest.
+
+    A launched one has two seconds to leave, too little for all its events on a busy machine.
+    """
+    if application.endswith("launched"):
+        wait_until(lambda: len(lives.events) == events, 30, "the events are there")
+    fleet.settle()
+
+
+def takes_openssl_away() -> bool:
+    """Whether this uWSGI ends workers with lazy applications in the wrong order."""
+    return tuple(map(int, importlib.metadata.version("pyuwsgi").split(".")[:3])) < (2, 0, 30)
 
 
 def spawned(fleet: Fleet) -> set[int]:

@@ -106,8 +106,8 @@ class Server(NamedTuple):
     """Whether a worker that died is replaced; else the whole server ends with it."""
     slow: int = 2
     """How many slow requests it can serve at once."""
-    lets_go: bool = True
-    """Whether workers are let to say good-bye when it stops; else the next start tells."""
+    cuts_off: bool = False
+    """Whether a worker that is at work when the server stops may not even say good-bye."""
 
 
 def _gunicorn(*options: str, application: str = "wsgi") -> Callable[[int], list[str]]:
@@ -200,10 +200,10 @@ SERVERS = [
                 "--workers-kill-timeout", "3", "application:wsgi"),
         workers=2,
     ),
-    Server("uwsgi", ("pyuwsgi",), uwsgi("--enable-threads"), workers=2, lets_go=False),
-    Server("uwsgi-no-threads", ("pyuwsgi",), uwsgi(), workers=2, lets_go=False),
+    Server("uwsgi", ("pyuwsgi",), uwsgi("--enable-threads"), workers=2, cuts_off=True),
+    Server("uwsgi-no-threads", ("pyuwsgi",), uwsgi(), workers=2, cuts_off=True),
     Server("uwsgi-lazy", ("pyuwsgi",), uwsgi("--enable-threads", "--lazy-apps"), workers=2,
-           lets_go=False),
+           cuts_off=True),
 ]  # fmt: skip
 
 
