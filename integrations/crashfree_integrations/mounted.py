@@ -27,6 +27,7 @@ _EVALUATED: Final = "uwsgi_eval_config"
 _TABLE: Final = "applications"
 _CALLABLE: Final = "application"
 _LAZY: Final = frozenset(("lazy", "lazy-apps"))
+_OTHERWISE: Final = ("paste", "ini-paste", "ini-paste-logged", "pecan")
 
 
 class Applications:
@@ -54,11 +55,10 @@ class Applications:
         for name in self._wanted.keys() - run:
             kit.when_imported(name, lambda module: self._loaded(vars(module)))
         if not self._ends.listen():
-            kit.warn(
-                "something else watches what runs here, so an application that uWSGI loads from a "
-                "file is not counted by itself: wrap it in crashfree_integrations.wsgi."
-                "WsgiMiddleware"
-            )
+            _warn(kit, "a debugger is running, so what uWSGI loads from a file")
+        for name in _OTHERWISE:
+            if name in options:
+                _warn(kit, f"what uWSGI loads by {name!r}")
 
     def forked(self) -> None:
         """Put everything back; go on waiting where applications are loaded from here on only."""
@@ -187,6 +187,13 @@ def of_file(path: str) -> str:
         path = path.removeprefix(scheme)
     name = path.replace(".", "_").replace("/", "_")
     return _FILE + name.removesuffix("_py")
+
+
+def _warn(kit: Kit, what: str) -> None:
+    kit.warn(
+        f"{what} is not counted by itself if its framework has no integration; write: "
+        "application = crashfree_integrations.wsgi.WsgiMiddleware(application)"
+    )
 
 
 def _is_run(name: str) -> bool:

@@ -163,11 +163,20 @@ def test_a_table_of_applications(uwsgi: Any, served: Path, whose: str) -> None:
 def test_code_that_is_run_without_an_import(uwsgi: Any, served: Path, option: str) -> None:
     uwsgi.opt = {option: b"served.py"}
     name = {"wsgi-file": "uwsgi_file_served", "eval": "uwsgi_eval_config"}[option]
+    before = watching()
     with capture(integrations=[UwsgiIntegration()]):
         namespace = run(name, served)
         assert isinstance(namespace["application"], WsgiMiddleware)
         call(namespace["application"])
         assert namespace["application"] is namespace["other"]
+        assert watching() == before
+
+
+def watching() -> list[object]:
+    """Who watches what runs."""
+    monitoring: Any = getattr(sys, "monitoring", None)
+    tools = [] if monitoring is None else [monitoring.get_tool(tool) for tool in range(6)]
+    return [sys.gettrace(), *tools]
 
 
 def test_code_that_is_running_when_the_program_calls_init(
@@ -218,6 +227,14 @@ def test_a_debugger_is_not_pushed_out(
         sys.settrace(before)
     assert namespace["application"] is namespace["other"]
     assert "WsgiMiddleware" in caplog.text
+
+
+def test_what_is_loaded_in_ways_that_cannot_be_watched_is_named(
+    uwsgi: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    uwsgi.opt = {"ini-paste": b"production.ini"}
+    with capture(integrations=[UwsgiIntegration()]):
+        assert "loads by 'ini-paste'" in caplog.text
 
 
 @pytest.mark.parametrize(("worker", "goes_on"), [(1, True), (0, False)])
