@@ -52,6 +52,14 @@ def _serving(
         process.communicate()
 
 
+def _served_by(ready: Path, process: subprocess.Popen[bytes]) -> bool:
+    """Return whether a ready file speaks of a process."""
+    try:
+        return bool(json.loads(ready.read_text())["pid"] == process.pid)
+    except FileNotFoundError:
+        return False
+
+
 def _send(ready: Any, body: bytes) -> int:
     dsn = urlsplit(ready["dsn"])
     headers = [("X-Sentry-Auth", f"Sentry sentry_key={dsn.username}, sentry_version=7")]
@@ -79,6 +87,35 @@ def test_it_answers_when_the_ready_file_is_there_and_stops_on_a_signal(tmp_path:
         assert _send(ready, envelope(("session", session(time.time(), init=True)))) == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+
+
+def test_a_ready_file_is_there_while_the_server_is(tmp_path: Path) -> None:
+    """Else whoever waits for the next server is sent to the last one."""
+    ready = tmp_path / "ready.json"
+    old = '{"url":"http://127.0.0.1:1","dsn":"http://k@127.0.0.1:1/1","pid":1}'
+    command = [sys.executable, "-m", "crashfree", "serve", "--port", "0"]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        ready.write_text(old)
+        process = subprocess.Popen([*command, "--ready-file", str(ready)], stderr=subprocess.PIPE)
+        try:
+            wait_until(partial(_served_by, ready, process), 30, "ready file")
+            process.send_signal(number)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.communicate()
+        assert not ready.exists()
+
+
+def test_a_ready_file_that_is_something_else_is_not_removed_before_the_server_runs(
+    tmp_path: Path,
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    command = [sys.executable, "-m", "crashfree", "serve", "--port", "99999"]
+    command += ["--ready-file", str(notes)]
+    assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 2
+    assert notes.read_text() == "mine"
 
 
 def test_it_stops_soon_although_clients_keep_their_connections(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """`crashfree serve`: run the local release-health server until it is told to stop.
 
 With `--ready-file` it writes, once it answers, a JSON object with `url`, `dsn`, `token`,
-`organization`, `project`, `projects` and `page`, so that programs need not guess. SIGINT and
-SIGTERM stop it after what is being received has been written.
+`organization`, `project`, `projects` and `page`, so that programs need not guess; the file goes
+when the server does. SIGINT and SIGTERM stop it after what is being received has been written.
 """
 
 from __future__ import annotations
@@ -98,6 +98,9 @@ def run(args: argparse.Namespace) -> int:
     # Before the server is up: whoever reads the ready file may stop it at once.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, told_to_stop)
+    if args.ready_file:
+        # Whoever waits for it must not be sent to a server of yesterday.
+        discovery.retract(args.ready_file, stale=True)
     with server:
         # What exists now stays; and requests free their own data without the collector's help.
         gc.collect()
@@ -116,8 +119,11 @@ def run(args: argparse.Namespace) -> int:
                 _write(args.ready_file, json.encode(told))
             while not stop.wait(1.0):
                 if server.wait(0):
+                    output.note(args, "the server has stopped by itself")
                     return 1
         finally:
+            if args.ready_file:
+                discovery.retract(args.ready_file)
             if announced is not None:
                 discovery.withdraw(announced)
     return 0

@@ -28,13 +28,18 @@ def announce(directory: str, ready: Mapping[str, Any]) -> str:
 
 def withdraw(directory: str) -> None:
     """Take back what this process has announced; another server's file stays."""
-    path = os.path.join(directory, FILE)
+    retract(os.path.join(directory, FILE))
+
+
+def retract(path: str, *, stale: bool = False) -> None:
+    """Remove a file that tells of this process's server; with `stale`, of whichever server."""
     found = _read(path)
-    if found is not None and found.get("pid") == os.getpid():
-        try:
-            os.remove(path)
-        except OSError:
-            return  # a file that says too much is noticed by its dead process
+    if found is None or not (found.get("pid") == os.getpid() or (stale and "dsn" in found)):
+        return
+    try:
+        os.remove(path)
+    except OSError:
+        return  # a file that says too much is noticed by its dead process
 
 
 def local_dsn(directory: str | None) -> str:
