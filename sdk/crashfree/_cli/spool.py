@@ -168,7 +168,7 @@ def _flushed(dsn: Dsn, directory: str) -> _Flushed:
         exists = any(status.directory == place.path for status in _all(directory))
         adopted = 0
         if exists:
-            adopted = Autopsy(place, others=(), clock=SYSTEM_CLOCK, on_crash=None).perform()
+            adopted = Autopsy(spool, others=(), clock=SYSTEM_CLOCK, on_crash=None).perform()
         gone = transport.send_spooled() if exists else 0
         stats = transport.stats()
     finally:

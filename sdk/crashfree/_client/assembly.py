@@ -160,7 +160,9 @@ def assemble(
         transport=transport,
         consent=consent,
         places=places,
-        autopsy=None if home is None else lambda: _autopsy(home, options, clock, transports),
+        autopsy=None
+        if home is None
+        else lambda: _autopsy(home, discards[0], options, clock, transports),
         sessions=_sessions(options, clock, worker, home, notes, emit),
         run_notes=notes,
         reporter=lambda: _reporter(options, integrations, clock),
@@ -180,11 +182,21 @@ def _places(
 
 
 def _autopsy(
-    home: SpoolDirectory, options: Options, clock: Clock, transports: tuple[Transport, ...]
+    home: SpoolDirectory,
+    losses: Discards,
+    options: Options,
+    clock: Clock,
+    transports: tuple[Transport, ...],
 ) -> Examiner:
     with forkgate.importing():
         from crashfree._client.autopsy import Autopsy
-    return Autopsy(home, others=transports[1:], clock=clock, on_crash=options.on_crashed_last_run)
+        from crashfree._delivery.spool import Spool, SpoolLimits
+    spool = Spool(home, on_evicted=losses.record, limits=SpoolLimits(*_room(options)))
+    return Autopsy(spool, others=transports[1:], clock=clock, on_crash=options.on_crashed_last_run)
+
+
+def _room(options: Options) -> tuple[int, int, float]:
+    return options.spool_max_items, options.spool_max_bytes, options.spool_max_age
 
 
 def _joined(
@@ -259,8 +271,7 @@ def _carrier_maker(
         keep_alive=options.keep_alive,
         socket_options=options.socket_options,
     )
-
-    limits = SpoolLimits(options.spool_max_items, options.spool_max_bytes, options.spool_max_age)
+    limits = SpoolLimits(*_room(options))
 
     def make(
         dsn: Dsn,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from crashfree._delivery import deadrun
 from crashfree._delivery.deadrun import DeadRun
-from crashfree._delivery.spooldirectory import SpoolDirectory
+from crashfree._delivery.spool import Spool
 from crashfree._delivery.transport import Transport
 from crashfree._ground import forkgate
 from crashfree._ground.clock import Clock
@@ -37,10 +37,10 @@ class Findings(Protocol):
 
 
 class Autopsy:
-    """Adopts dead runs of one destination; remembers how the latest of them ended."""
+    """Adopts dead runs of one spool; remembers how the latest of them ended."""
 
-    __slots__ = ("_clock", "_home", "_on_crash", "_others", "previous_run")
-    _home: SpoolDirectory
+    __slots__ = ("_clock", "_on_crash", "_others", "_spool", "previous_run")
+    _spool: Spool
     _others: Sequence[Transport]
     _clock: Clock
     _on_crash: Callable[[Any], None] | None
@@ -48,13 +48,13 @@ class Autopsy:
 
     def __init__(
         self,
-        home: SpoolDirectory,
+        spool: Spool,
         *,
         others: Sequence[Transport],
         clock: Clock,
         on_crash: Callable[[Any], None] | None,
     ) -> None:
-        self._home = home
+        self._spool = spool
         self._others = others
         self._clock = clock
         self._on_crash = on_crash
@@ -62,7 +62,7 @@ class Autopsy:
 
     def perform(self) -> int:
         """Adopt what there is; return how many dead runs were settled."""
-        dead_runs = deadrun.adopt(self._home)
+        dead_runs = deadrun.adopt(self._spool)
         if not dead_runs:
             return 0
         with forkgate.importing():

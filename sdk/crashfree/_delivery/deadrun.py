@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from crashfree._delivery import disk
 from crashfree._delivery.filelock import FileLock
 from crashfree._delivery.run import HELD, LOCK, NEWBORN
+from crashfree._delivery.spool import Spool
 from crashfree._delivery.spooldirectory import SpoolDirectory
 from crashfree._ground import log
 from crashfree._protocol.decoding import decode_envelope
@@ -121,14 +122,15 @@ class DeadRun:
         disk.remove_directory(self._directory)
 
 
-def adopt(place: SpoolDirectory) -> list[DeadRun]:
+def adopt(spool: Spool) -> list[DeadRun]:
     """Take the locks of all dead runs and return those that left something to tell.
 
     Settlements that were begun are finished on the way. Two processes that do this at the same
     moment get different runs. Each is to be settled, left or discarded.
     """
-    if not place.make():
+    if not spool.ready():
         return []
+    place = spool.directory
     own = place.run
     found: list[DeadRun] = []
     for name in disk.directories(place.runs):

@@ -16,7 +16,6 @@ Source: wire.md section 17.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 
 from crashfree._delivery import disk
@@ -69,14 +68,12 @@ class SpoolStatus(NamedTuple):
 
 
 class Spool:
-    """The waiting envelopes of one destination."""
+    """The waiting envelopes of one destination. What changes is in its directory, shared."""
 
-    __slots__ = ("_limits", "_lock", "_looked", "_on_evicted", "directory")
+    __slots__ = ("_limits", "_on_evicted", "directory")
     directory: SpoolDirectory
     _limits: SpoolLimits
     _on_evicted: OnEvicted
-    _lock: threading.Lock
-    _looked: bool
 
     def __init__(
         self,
@@ -88,7 +85,20 @@ class Spool:
         self.directory = directory
         self._limits = limits
         self._on_evicted = on_evicted
-        self._reset()
+
+    def ready(self) -> bool:
+        """Make the directories and look after what is there, once; False when there can be none.
+
+        What this process adopts afterwards may be more than fits: it is sent, not evicted.
+        """
+        if not self.directory.make():
+            return False
+        if not self.directory.looked_after:
+            self.directory.looked_after = True
+            with self.directory.lock:
+                self._tidy()
+                self._evict()
+        return True
 
     def put(self, envelope: Envelope) -> bool:
         """Store an envelope; False when the disk refuses. Raises what building a payload raises."""
@@ -103,12 +113,12 @@ class Spool:
         if not envelopes:
             return []
         surplus = len(envelopes) - self._limits.max_items
-        if not self._begin():
+        if not self.ready():
             return None
         for envelope in envelopes[: max(0, surplus)]:
             self._tell("cache_overflow", envelope)
         paths: list[str] = []
-        with self._lock:
+        with self.directory.lock:
             for envelope in envelopes[max(0, surplus) :]:
                 kept, _ = envelope.without(lambda item: item.type == "client_report")
                 if kept is None:
@@ -128,7 +138,7 @@ class Spool:
         run = self.directory.run
         if run is None:
             return False
-        with self._lock:
+        with self.directory.lock:
             target = os.path.join(self.directory.path, self.directory.new_name())
         return disk.move(run.path(name), target)
 
@@ -138,7 +148,7 @@ class Spool:
         "sent": it is gone from the disk, there may be more; "kept": it is still there, come back
         later; "empty": there is nothing to do for this process.
         """
-        if not self._begin() or not self._may_replay():
+        if not self.ready() or not self._may_replay():
             return "empty"
         result: Replayed = "empty"
         for entry in self._waiting():
@@ -167,7 +177,7 @@ class Spool:
 
     def pending(self) -> bool:
         """Return whether something waits here that this process may replay."""
-        return bool(self._files()) and self._begin() and self._may_replay()
+        return bool(self._files()) and self.ready() and self._may_replay()
 
     def clear(self) -> int:
         """Remove all waiting envelopes, uncounted; return how many there were."""
@@ -185,7 +195,6 @@ class Spool:
     def forget(self) -> None:
         """Leave run and locks to the parent, in a forked child."""
         self.directory.forget()
-        self._reset()
 
     @property
     def run(self) -> Run | None:
@@ -193,21 +202,6 @@ class Spool:
         return self.directory.run
 
     # -- inside
-
-    def _reset(self) -> None:
-        self._lock = threading.Lock()
-        self._looked = False
-
-    def _begin(self) -> bool:
-        """Make the directories and look after them, once; False when there can be none."""
-        if not self.directory.make():
-            return False
-        if not self._looked:
-            self._looked = True
-            with self._lock:
-                self._tidy()
-                self._evict()
-        return True
 
     def _files(self) -> list[os.DirEntry[str]]:
         return _envelopes(self.directory.path)

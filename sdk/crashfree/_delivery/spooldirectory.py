@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Mapping
 
 from crashfree._delivery import disk
@@ -40,6 +41,8 @@ class SpoolDirectory:
         "_run",
         "broken",
         "clock",
+        "lock",
+        "looked_after",
         "path",
         "replay_lock",
         "replaying",
@@ -54,6 +57,10 @@ class SpoolDirectory:
     replay_lock: FileLock
     replaying: bool
     """Whether a stored envelope is on its way."""
+    lock: threading.Lock
+    """Held while the envelopes that wait are changed."""
+    looked_after: bool
+    """Whether leftovers were tidied up, and what is too much or too old removed."""
     broken: bool
     """Whether the disk has refused."""
     clock: Clock
@@ -169,7 +176,9 @@ class SpoolDirectory:
 
     def _reset(self) -> None:
         self.replay_lock = FileLock(os.path.join(self.path, "replay.lock"))
+        self.lock = threading.Lock()
         self.replaying = False
+        self.looked_after = False
         self._run = None
         # Random, because two containers that share the directory may share pid and time.
         self._count = int.from_bytes(os.urandom(3), "big")

@@ -10,7 +10,7 @@ import pytest
 
 from crashfree._delivery import deadrun, disk
 from crashfree._delivery.run import HELD
-from crashfree._delivery.spool import Spool
+from crashfree._delivery.spool import Spool, SpoolLimits
 from crashfree._delivery.spooldirectory import SpoolDirectory
 from crashfree._protocol.decoding import decode_envelope
 from crashfree._protocol.dsn import Dsn
@@ -68,7 +68,7 @@ def waiting(spool: Spool) -> int:
 
 def test_a_dead_run_is_handed_over_with_its_raw_files(make: Callable[[], Spool]) -> None:
     directory = die(make(), ledger=b"\x00\x01", session=b"{}")
-    (dead,) = deadrun.adopt(make().directory)
+    (dead,) = deadrun.adopt(make())
     assert dead.files == {"ledger": b"\x00\x01", "session": b"{}"}
     assert dead.name == os.path.basename(directory)
     assert dead.started == pytest.approx(1_790_000_000.0)
@@ -77,36 +77,36 @@ def test_a_dead_run_is_handed_over_with_its_raw_files(make: Callable[[], Spool])
 def test_a_run_is_adopted_by_one_only(make: Callable[[], Spool]) -> None:
     die(make(), ledger=b"x")
     first, second = make(), make()
-    assert len(deadrun.adopt(first.directory)) == 1
-    assert deadrun.adopt(second.directory) == []
+    assert len(deadrun.adopt(first)) == 1
+    assert deadrun.adopt(second) == []
 
 
 def test_a_run_that_was_left_can_be_adopted_again(make: Callable[[], Spool]) -> None:
     die(make(), ledger=b"x")
-    (dead,) = deadrun.adopt(make().directory)
+    (dead,) = deadrun.adopt(make())
     dead.leave()
-    assert len(deadrun.adopt(make().directory)) == 1
+    assert len(deadrun.adopt(make())) == 1
 
 
 def test_an_empty_dead_run_is_cleared_away(make: Callable[[], Spool]) -> None:
     directory = die(make())
-    assert deadrun.adopt(make().directory) == []
+    assert deadrun.adopt(make()) == []
     assert not os.path.exists(directory)
 
 
 def test_settling_turns_the_raw_files_into_waiting_envelopes(make: Callable[[], Spool]) -> None:
     directory = die(make(), ledger=b"x")
     spool = make()
-    (dead,) = deadrun.adopt(spool.directory)
+    (dead,) = deadrun.adopt(spool)
     dead.settle([counts(3), counts(4)])
     assert waiting(spool) == 7
     assert not os.path.exists(directory)
-    assert deadrun.adopt(make().directory) == []
+    assert deadrun.adopt(make()) == []
 
 
 def test_settling_with_nothing_clears_the_run_away(make: Callable[[], Spool]) -> None:
     directory = die(make(), ledger=b"x")
-    (dead,) = deadrun.adopt(make().directory)
+    (dead,) = deadrun.adopt(make())
     dead.settle([])
     assert not os.path.exists(directory)
 
@@ -114,7 +114,7 @@ def test_settling_with_nothing_clears_the_run_away(make: Callable[[], Spool]) ->
 def test_sessions_that_waited_for_the_network_go_along(make: Callable[[], Spool]) -> None:
     die(make(), ledger=b"x", **{HELD: counts(5).encode()})
     spool = make()
-    (dead,) = deadrun.adopt(spool.directory)
+    (dead,) = deadrun.adopt(spool)
     assert HELD not in dead.files
     dead.settle([counts(1)])
     assert waiting(spool) == 6
@@ -123,7 +123,7 @@ def test_sessions_that_waited_for_the_network_go_along(make: Callable[[], Spool]
 def test_a_run_that_left_nothing_but_those_is_adopted_too(make: Callable[[], Spool]) -> None:
     die(make(), **{HELD: counts(5).encode()})
     spool = make()
-    (dead,) = deadrun.adopt(spool.directory)
+    (dead,) = deadrun.adopt(spool)
     assert dead.files == {}
     dead.settle([])
     assert waiting(spool) == 5
@@ -142,7 +142,7 @@ def test_many_sessions_are_split_as_servers_want_them(make: Callable[[], Spool])
     )
     die(make(), **{HELD: updates.encode()})
     spool = make()
-    (dead,) = deadrun.adopt(spool.directory)
+    (dead,) = deadrun.adopt(spool)
     dead.settle([])
     sizes: list[int] = []
 
@@ -157,7 +157,7 @@ def test_many_sessions_are_split_as_servers_want_them(make: Callable[[], Spool])
 def test_a_damaged_file_of_waiting_sessions_harms_nobody(make: Callable[[], Spool]) -> None:
     die(make(), ledger=b"x", **{HELD: b"\x00garbage"})
     spool = make()
-    (dead,) = deadrun.adopt(spool.directory)
+    (dead,) = deadrun.adopt(spool)
     dead.settle([counts(1)])
     assert waiting(spool) == 1
 
@@ -167,8 +167,8 @@ def test_living_runs_are_not_adopted(make: Callable[[], Spool]) -> None:
     run = living.directory.open()
     assert run is not None
     run.keep("ledger", b"x")
-    assert deadrun.adopt(make().directory) == []
-    assert deadrun.adopt(living.directory) == [], "nor one's own"
+    assert deadrun.adopt(make()) == []
+    assert deadrun.adopt(living) == [], "nor one's own"
     living.directory.close()
 
 
@@ -178,7 +178,7 @@ def test_a_run_closed_with_something_to_tell_is_adopted(make: Callable[[], Spool
     assert run is not None
     run.keep("ledger", b"x")
     spool.directory.close()
-    (dead,) = deadrun.adopt(make().directory)
+    (dead,) = deadrun.adopt(make())
     assert dead.files == {"ledger": b"x"}
 
 
@@ -187,7 +187,7 @@ def test_symlinks_inside_a_dead_run_are_not_read(make: Callable[[], Spool], tmp_
     secret.write_bytes(b"secret")
     directory = die(make(), ledger=b"x")
     os.symlink(secret, os.path.join(directory, "session"))
-    (dead,) = deadrun.adopt(make().directory)
+    (dead,) = deadrun.adopt(make())
     assert dead.files == {"ledger": b"x"}
 
 
@@ -201,12 +201,12 @@ def test_a_newborn_run_is_no_corpse(make: Callable[[], Spool], tmp_path: Path) -
     now = spool.directory.clock.time()
     for entry in runs.iterdir():
         os.utime(entry, (now, now))
-    assert deadrun.adopt(make().directory) == []
+    assert deadrun.adopt(make()) == []
     assert (runs / ".new-0000000000001-1-aaaaaa").exists()
     assert (runs / "0000000000001-1-bbbbbb").exists()
     for entry in runs.iterdir():
         os.utime(entry, (now - 4000, now - 4000))
-    deadrun.adopt(make().directory)
+    deadrun.adopt(make())
     assert not (runs / ".new-0000000000001-1-aaaaaa").exists()
     assert not (runs / "0000000000001-1-bbbbbb").exists()
 
@@ -222,7 +222,7 @@ def test_a_death_at_any_system_call_of_settling_neither_loses_nor_doubles(
     """Kill the adopter at the n-th call of one kind; the next adopter must come to the same sum."""
     die(make(), ledger=b"x", **{HELD: counts(5).encode()})
     victim = make()
-    (dead,) = deadrun.adopt(victim.directory)
+    (dead,) = deadrun.adopt(victim)
     calls = 0
     real = getattr(os, step)
 
@@ -242,11 +242,11 @@ def test_a_death_at_any_system_call_of_settling_neither_loses_nor_doubles(
     dead.leave()
     # The next process: whatever raw files still count are settled to the same envelopes.
     survivor = make()
-    for found in deadrun.adopt(survivor.directory):
+    for found in deadrun.adopt(survivor):
         assert found.files == {"ledger": b"x"}
         found.settle([counts(3), counts(4)])
     assert waiting(survivor) == 12
-    assert deadrun.adopt(make().directory) == []
+    assert deadrun.adopt(make()) == []
 
 
 @pytest.mark.parametrize("step", ["mkdir", "open", "rename"])
@@ -268,7 +268,7 @@ def test_a_disk_that_refuses_a_settlement_leaves_the_run_as_it_was(
     make: Callable[[], Spool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     die(make(), ledger=b"x")
-    (dead,) = deadrun.adopt(make().directory)
+    (dead,) = deadrun.adopt(make())
 
     def full(descriptor: int, data: object) -> int:
         raise OSError(28, "No space left on device")
@@ -278,7 +278,7 @@ def test_a_disk_that_refuses_a_settlement_leaves_the_run_as_it_was(
         dead.settle([counts(3)])
     monkeypatch.undo()
     dead.leave()
-    (again,) = deadrun.adopt(make().directory)
+    (again,) = deadrun.adopt(make())
     assert again.files == {"ledger": b"x"}
 
 
@@ -291,3 +291,24 @@ def test_what_a_run_keeps_is_there_as_a_whole(make: Callable[[], Spool]) -> None
     run.keep("state", None)
     run.keep("state", None)
     assert not os.path.exists(run.path("state"))
+
+
+def test_what_many_dead_runs_left_is_not_evicted_by_those_who_adopt_and_send_it(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """A master's two hundred children may have died since; their counts are not too many."""
+    place = SpoolDirectory(tmp_path, dsn=DSN, clock=clock)
+    lost: list[object] = []
+    limits = SpoolLimits(max_items=2)
+
+    def spool() -> Spool:
+        return Spool(place, on_evicted=lambda *loss: lost.append(loss), limits=limits)
+
+    for _ in range(5):
+        die(spool(), ledger=b"x")
+    for dead in deadrun.adopt(spool()):
+        dead.settle([counts(1)])
+    sending = spool()
+    assert sending.pending()
+    assert waiting(sending) == 5
+    assert lost == []

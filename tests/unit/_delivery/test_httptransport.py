@@ -637,10 +637,10 @@ class TestSessions:
         assert dead.flush(), "on disk is safe"
         assert dead.spool is not None
         dead.spool.forget()  # the kill: the lock is gone, nothing was tidied up
-        place = SpoolDirectory(tmp_path / "s", dsn=dead.dsn, clock=clock)
-        (run,) = deadrun.adopt(place)
+        spool = dead.make_spool()
+        (run,) = deadrun.adopt(spool)
         run.settle(())
-        assert dead.make_spool().status().items == 1
+        assert spool.status().items == 1
         dead.worker.close(1.0)
 
     def test_a_hundred_updates_make_one_request(self, site: Site) -> None:

@@ -447,7 +447,7 @@ class TestHostileDisks:
         assert not site.spool.put(event("a"))
         assert site.spool.replay(Sender()) == "empty"
         assert not site.spool.pending()
-        assert deadrun.adopt(site.spool.directory) == []
+        assert deadrun.adopt(site.spool) == []
         assert site.spool.status().items == 0
         assert site.spool.max_items == 0
         assert len(site.spool.directory.installation_id()) == 36
@@ -477,7 +477,7 @@ class TestForkAndRuns:
         assert site.spool.directory.open() is run
         assert os.path.exists(run.path("lock"))
         assert stat.S_IMODE(os.stat(run.directory).st_mode) == 0o700
-        assert deadrun.adopt(site.another().directory) == []
+        assert deadrun.adopt(site.another()) == []
 
     def test_an_empty_run_leaves_nothing_behind(self, site: Site) -> None:
         run = site.spool.directory.open()
@@ -505,14 +505,14 @@ class TestForkAndRuns:
             child = site.spool.directory.open()
             ok = child is not None and child.directory != parent.directory
             # The parent lives, so its run is not up for adoption.
-            ok = ok and deadrun.adopt(site.another().directory) == []
+            ok = ok and deadrun.adopt(site.another()) == []
             os._exit(0 if ok else 1)
         _, status = os.waitpid(pid, 0)
         assert status == 0
-        assert deadrun.adopt(site.another().directory) == []
+        assert deadrun.adopt(site.another()) == []
         parent.keep("left", b"x")
         site.spool.directory.close()
-        assert len(deadrun.adopt(site.another().directory)) == 1
+        assert len(deadrun.adopt(site.another())) == 1
 
 
 class TestInstallationId:
