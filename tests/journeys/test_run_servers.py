@@ -464,7 +464,11 @@ def settle(fleet: Fleet, lives: Lives, application: str, events: int) -> None:
     A launched one has two seconds to leave, too little for all its events on a busy machine.
     """
     if application.endswith("launched"):
-        wait_until(lambda: len(lives.events) == events, 30, "the events are there")
+        try:
+            wait_until(lambda: len(lives.events) == events, 30, "the events are there")
+        except AssertionError as error:
+            found = f"{len(lives.events)} events, counts {lives.counts}, served {served(fleet)}"
+            raise AssertionError(f"{found}: {fleet.output}") from error
     fleet.settle()
 
 

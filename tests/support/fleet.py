@@ -307,11 +307,12 @@ class Fleet:
         """
 
         def at_rest() -> bool:
-            return all(
+            workers = self._workers()
+            return bool(workers) and all(
                 worker["accepting"]
                 and worker["status"] == "idle"
                 and (requests is None or worker["delta_requests"] < requests)
-                for worker in self._workers()
+                for worker in workers
             )
 
         wait_until(at_rest, 30, f"a worker is not at rest: {self.output}")
@@ -340,6 +341,9 @@ class Fleet:
                 asking.connect(f"/proc/self/fd/{directory}/{STATISTICS}")
                 with asking.makefile("rb") as answer:
                     return list(json.load(answer)["workers"])
+        except (FileNotFoundError, ConnectionRefusedError):
+            # The workers may be quicker than the master.
+            return []
         finally:
             os.close(directory)
 
