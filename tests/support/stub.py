@@ -186,6 +186,9 @@ class Stub:
         while (line := reader.readline()) not in (b"\r\n", b""):
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.strip().lower()] = value.strip()
+        if not line:
+            # The client died before it had said all of its head.
+            return False
         with self._lock:
             answer = self._script.pop(0) if self._script else self._default
         length = int(headers.get("content-length", 0))
