@@ -514,6 +514,15 @@ class TestForkAndRuns:
         site.spool.directory.close()
         assert len(deadrun.adopt(site.another())) == 1
 
+    def test_a_lock_that_was_held_at_the_fork_is_nobodys_in_the_child(self, site: Site) -> None:
+        """Several spools share a directory; the child is told once for all of them."""
+        another = Spool(site.spool.directory, on_evicted=lambda *loss: None)
+        held = site.spool.directory.lock
+        held.acquire()
+        site.spool.forget()
+        assert site.spool.directory.lock is not held
+        assert another.ready()
+
 
 class TestInstallationId:
     def test_is_the_same_for_all(self, site: Site) -> None:
