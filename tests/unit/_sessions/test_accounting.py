@@ -29,6 +29,7 @@ from tests.support.clock import FakeClock
 from tests.support.timers import ManualTimers
 from tests.support.units import ATTRIBUTES, totals
 
+KEPT = 20
 FATAL = b"Fatal Python error: Segmentation fault\n\n"
 
 
@@ -249,6 +250,17 @@ class Program(RuleBasedStateMachine):
         self.withdrawn += stats.withdrawn
 
     # -- what holds at every moment
+
+    # Looked at in the order of their names: this one first.
+    @invariant()
+    def a_transport_is_never_further_behind(self) -> None:
+        """A run keeps twenty ended sessions on disk, and what is older is the transport's alone."""
+        if not hasattr(self, "sessions") or self.sessions.stats().unconfirmed < KEPT - 4:
+            return
+        self.accepting = True
+        self.sessions.announce()
+        while self.queue:
+            self.deliver()
 
     @invariant()
     def every_session_is_in_one_place(self) -> None:
