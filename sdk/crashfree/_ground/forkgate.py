@@ -2,7 +2,8 @@
 
 A module that one thread is half-way through importing at the moment of a fork stays locked in the
 child for ever. So whoever imports late, off the main path, does it inside `importing()`, and the
-fork hooks take the same gate: the fork waits a moment for the import to finish.
+fork hooks take the same gate: the fork waits a moment for the import to finish, and if it does not,
+the child begins that import again.
 
 Invariant: no fork waits longer than `_PATIENCE`, whatever happens here. Threads: any; the three
 hooks run in the thread that forks. Source: wire.md section 15.
@@ -152,6 +153,27 @@ def after_fork_in_parent() -> None:
 
 
 def after_fork_in_child() -> None:
-    """Make a new gate; whoever held the old one does not exist here."""
+    """Make a new gate; whoever held the old one does not exist here, and has finished nothing."""
     global _gate
+    importer = _gate.owner
     _gate = _Gate()
+    if importer is not None and importer != threading.get_ident():
+        _drop_imports_of(importer)
+
+
+def _drop_imports_of(thread: int) -> None:
+    """Make Python forget what a thread of the parent had begun to import, as it would itself.
+
+    Else it stays half there: locked for ever, or, to a thread with the same number, not locked at
+    all. What lies below a package is loaded anew with it.
+    """
+    # There is no other way to know; where Python does it differently one day, nothing is dropped.
+    locks: dict[str, Callable[[], object]]
+    locks = getattr(sys.modules.get("_frozen_importlib"), "_module_locks", {})
+    for name, lock_of in list(locks.items()):
+        if getattr(lock_of(), "owner", None) != thread:
+            continue
+        del locks[name]
+        for loaded in list(sys.modules):
+            if loaded == name or loaded.startswith(f"{name}."):
+                del sys.modules[loaded]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import threading
 import time
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -107,4 +111,61 @@ def test_a_child_of_a_fork_that_did_not_wait_can_import() -> None:
     _, status = os.waitpid(pid, 0)
     go.set()
     thread.join()
+    assert status == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("deep", ["slowly", "slowly.inside"])
+def test_a_child_imports_anew_what_was_half_there_when_a_fork_did_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deep: str
+) -> None:
+    """Row 1: a module half-imported at a fork would stay locked in the child, or half there."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = tmp_path / "slowly"
+    package.mkdir()
+    (package / "before.py").write_text("THERE = True")
+    hang = "import forkgate_test\nforkgate_test.reached()\n"
+    at_the_top, below = (hang, "") if deep == "slowly" else ("", hang)
+    (package / "inside.py").write_text(f"{below}WHOLE = True")
+    (package / "__init__.py").write_text(
+        f"import slowly.before\n{at_the_top}from slowly.inside import WHOLE"
+    )
+    inside, go, parent = threading.Event(), threading.Event(), os.getpid()
+
+    def reached() -> None:
+        if os.getpid() == parent:
+            inside.set()
+            go.wait(20)
+
+    told = ModuleType("forkgate_test")
+    told.reached = reached  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "forkgate_test", told)
+
+    def load() -> None:
+        with forkgate.importing():
+            importlib.import_module("slowly")
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    inside.wait(5)
+    pid = os.fork()
+    if pid == 0:
+        forkgate.after_fork_in_child()
+        loaded: list[bool] = []
+
+        def load_again() -> None:
+            with forkgate.importing():
+                slowly = importlib.import_module("slowly")
+            loaded.append(slowly.WHOLE and slowly.before.THERE and slowly.inside.WHOLE)
+
+        # The new thread has the number of the old one, or another: both are to work.
+        again = threading.Thread(target=load_again, daemon=True)
+        again.start()
+        again.join(10)
+        os._exit(0 if loaded == [True] else 1)
+    _, status = os.waitpid(pid, 0)
+    go.set()
+    thread.join()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "slowly"]:
+        del sys.modules[name]
     assert status == 0
