@@ -24,13 +24,13 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, cast
 
 import crashfree
-from crashfree.integration import AnyUnit, Unit, asgi_request, serve_unit, unit
+from crashfree.integration import AnyUnit, Unit, asgi_request, unit
 
 Message: TypeAlias = "MutableMapping[str, Any]"
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
-Started: TypeAlias = Callable[[Unit, Message], None]
+Started: TypeAlias = "Callable[[AsgiUnit, Message], None]"
 
 MECHANISM = "asgi"
 SERVED: Final = frozenset(("http", "websocket"))
@@ -46,9 +46,6 @@ GONE: Final = frozenset(
 
 _LIFESPAN_MARK: Final = "crashfree.lifespan"
 _REFUSED: Final = "crashfree.refused"
-_KEEPS_CONTEXTS: Final = "uvicorn.protocols.http"
-"""The server whose timers are set while it takes the last message."""
-_MODULES: Final = sys.modules
 _BODY: Final = "http.response.body"
 _TRAILERS: Final = "http.response.trailers"
 _REFUSING: Final = "2.4"
@@ -80,127 +77,108 @@ class AsgiMiddleware:
         if kind != "http" and not (kind == "websocket" and self._websockets):
             await live(self._app, scope, receive, send)
             return
-        begun = serve_unit(None, MECHANISM, asgi_request, (scope,), self._sessions)
+        begun = AsgiUnit.serving(None, MECHANISM, asgi_request, (scope,), self._sessions)
         if begun is None:
             await self._app(scope, receive, send)
             return
-        # `serve`, written out: a coroutine and a call less for each request.
-        send = opened(begun, scope, send, None)
+        # `serve`, written out: a coroutine less for each request.
+        send = begun.opened(scope, send)
         try:
             await self._app(scope, receive, send)
         except BaseException as error:
-            failed(begun, scope, error)
+            begun.failed(error)
             raise
         finally:
-            if begun.session.live:
-                begun.end()
+            if begun.live:
+                begun.closed()
             begun.leave()
 
 
-async def serve(
-    begun: Unit,
-    app: Application,
-    scope: Message,
-    receive: Receive,
-    send: Send,
-    started: Started | None = None,
-) -> None:
-    """Let `app` serve a connection as the work of `begun`, entered by now, which ends with it.
+class AsgiUnit(Unit):
+    """Serves one connection, and hands its answer to the server. An object less than with two."""
 
-    `started`: called once the application starts its answer, or is done with a websocket.
-    """
-    send = opened(begun, scope, send, started)
-    try:
-        await app(scope, receive, send)
-    except BaseException as error:
-        failed(begun, scope, error)
-        raise
-    finally:
-        closed(begun, scope, started)
+    __slots__ = ("_connection", "_last", "_send", "_started")
+    _connection: Message
+    """What the server calls its scope."""
+    _send: Send
+    _started: Started | None
+    _last: str | None
+    """With what kind of message the answer will be over; None: when the application returns."""
 
+    def opened(self, scope: Message, send: Send, started: Started | None = None) -> Send:
+        """Return the `send` that the application is to use. First of all.
 
-# `serve` in three parts, for integrations that save its coroutine.
+        `started`: called once it starts its answer, or is done with a websocket.
+        """
+        asgi: Mapping[str, str] | None = scope.get("asgi")
+        if asgi is not None and asgi.get("spec_version", "") >= _REFUSING:
+            send = _remembering(scope, send)
+        self._connection = scope
+        self._started = started
+        if scope["type"] != "http":
+            return send
+        self._send = send
+        self._last = _BODY
+        return self._pass_on
 
+    def failed(self, error: BaseException) -> None:
+        """Count what left the application."""
+        if not client_is_gone(error, self._connection):
+            self.crash(alone(error))
 
-def opened(begun: Unit, scope: Message, send: Send, started: Started | None) -> Send:
-    """Return the `send` that the application is to use."""
-    asgi: Mapping[str, str] | None = scope.get("asgi")
-    if asgi is not None and asgi.get("spec_version", "") >= _REFUSING:
-        send = _remembering(scope, send)
-    if scope["type"] != "http":
-        return send
-    answer = _Answer()
-    answer.unit = begun
-    answer.scope = scope
-    answer.send = send
-    answer.started = started
-    answer.last = _BODY
-    return answer.pass_on
-
-
-class _Answer:
-    """The answer to a request, on its way to the server. An object costs less than a closure."""
-
-    __slots__ = ("last", "scope", "send", "started", "unit")
-    unit: Unit
-    scope: Message
-    send: Send
-    started: Started | None
-    last: str | None
-    """With what kind of message it will be over; None: when the application returns."""
+    def closed(self) -> None:
+        """End the unit, whose answer has not."""
+        if self._started is not None and self._connection["type"] != "http":
+            self._started(self, self._connection)
+        self.end()
 
     # Not a coroutine: the server's own is handed on, which saves one for every message.
-    def pass_on(self, message: Message) -> Awaitable[None]:
+    def _pass_on(self, message: Message) -> Awaitable[None]:
         kind = message["type"]
-        if kind == self.last:
+        if kind == self._last:
             if not message.get("more_body" if kind == _BODY else "more_trailers"):
-                unit = self.unit
-                unit.end()
-                if _KEEPS_CONTEXTS in _MODULES:
-                    # uvicorn now sets its timer for the connection, which keeps the context it was
-                    # set in, also when it is cancelled: hundreds of finished units, for the
-                    # collector to look at time and again. That costs ten times what this does;
-                    # servers without such timers are spared both.
-                    return unit.outside(self.send, message)
+                self.end()
         elif kind == "http.response.start":
             if (
                 message["status"] >= 500
                 or "trailers" in message
-                or self.started is not None
-                or self.unit.client.crashed_statuses
+                or self._started is not None
+                or self.client.crashed_statuses
             ):
                 self._judge(message)
-        elif kind == "http.response.pathsend" and self.last is _BODY:
+        elif kind == "http.response.pathsend" and self._last is _BODY:
             # The server reads the file by itself; nothing of the program runs any more.
-            self.unit.end()
-        return self.send(message)
+            self.end()
+        send = self._send
+        return send(message)
 
     def _judge(self, message: Message) -> None:
         status = message["status"]
         if status >= 500:
-            self.last = None
-            turned(self.unit)
+            self._last = None
+            turned(self)
         elif message.get("trailers"):
-            self.last = _TRAILERS
-        if self.unit.client.crashed_statuses:
-            self.unit.answered(status)
-        if self.started is not None:
-            self.started(self.unit, self.scope)
+            self._last = _TRAILERS
+        if self.client.crashed_statuses:
+            self.answered(status)
+        if self._started is not None:
+            self._started(self, self._connection)
 
 
-def failed(begun: Unit, scope: Message, error: BaseException) -> None:
-    """Count what left the application."""
-    if not client_is_gone(error, scope):
-        begun.crash(alone(error))
-
-
-def closed(begun: Unit, scope: Message, started: Started | None) -> None:
-    """End the unit, if its answer has not, and stop working for it."""
-    if started is not None and scope["type"] != "http":
-        started(begun, scope)
-    if begun.session.live:
-        begun.end()
-    begun.leave()
+async def serve(
+    begun: AsgiUnit, app: Application, scope: Message, receive: Receive, send: Send
+) -> None:
+    """Let `app` serve a connection as the work of `begun`, entered by now, which ends with it."""
+    send = begun.opened(scope, send)
+    try:
+        await app(scope, receive, send)
+    except BaseException as error:
+        begun.failed(error)
+        raise
+    finally:
+        if begun.live:
+            begun.closed()
+        begun.leave()
 
 
 async def live(app: Application, scope: Message, receive: Receive, send: Send) -> None:

@@ -130,7 +130,7 @@ class _Serving:
             if scope["type"] not in asgi.SERVED:
                 await asgi.live(app, scope, receive, send)
                 return
-            begun = kit.serve(MECHANISM, asgi_request, scope)
+            begun = asgi.AsgiUnit.serving(kit.client, MECHANISM, asgi_request, (scope,))
             if begun is None:
                 await app(scope, receive, send)
                 return

@@ -21,25 +21,23 @@ Starlette 0.37 and 1.10.
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from types import MethodType
 from typing import Any, Final
 
-from crashfree.integration import Kit, Unit, asgi_request, serve_unit
+from crashfree.integration import Kit, Unit, asgi_request
 from crashfree.types import Request, SessionMode
 from crashfree_integrations import body
 from crashfree_integrations.asgi import (
     SERVED,
+    AsgiUnit,
     Message,
     Receive,
     Send,
     alone,
     client_is_gone,
-    failed,
     live,
-    opened,
     turned,
 )
 from crashfree_integrations.framework import framework
@@ -51,7 +49,6 @@ _SERVED: Final = "crashfree.starlette"
 _KEPT: Final = "crashfree.body"
 _RELAYED: Final = "crashfree.relayed"
 _SERVER: Final = "crashfree.server.running"
-_SERVER_THREAD: Final = "crashfree-server"
 
 
 class StarletteIntegration:
@@ -105,15 +102,15 @@ class Serving:
         mechanisms: dict[type, str] = {}
         personal = self._personal
         describe = self._request
+        # All that every request asks for, found once.
+        begin = AsgiUnit.serving
 
         @wraps(original)
         async def serving(app: Any, scope: Message, receive: Receive, send: Send) -> None:
             if scope["type"] not in SERVED:
                 await live(MethodType(original, app), scope, receive, send)
                 return
-            if _SERVED in scope or (
-                _SERVER in sys.modules and threading.current_thread().name == _SERVER_THREAD
-            ):
+            if _SERVED in scope:
                 await original(app, scope, receive, send)
                 return
             scope[_SERVED] = True
@@ -124,23 +121,20 @@ class Serving:
             if personal:
                 receive = _keeping(scope, receive)
             root = scope.get("root_path", "")
-            begun = serve_unit(client, mechanism, describe, (app, scope, root))
+            begun = begin(client, mechanism, describe, (app, scope, root))
             if begun is None:
                 kit.unit(mechanism=mechanism).set_request(describe, app, scope, root)
                 await original(app, scope, receive, send)
                 return
-            send = opened(begun, scope, send, started)
+            send = begun.opened(scope, send, started)
             try:
                 await original(app, scope, receive, send)
             except BaseException as error:
-                failed(begun, scope, error)
+                begun.failed(error)
                 raise
             finally:
-                # `closed`, written out: a call less for each request.
-                if started is not None and scope["type"] != "http":
-                    started(begun, scope)
-                if begun.session.live:
-                    begun.end()
+                if begun.live:
+                    begun.closed()
                 begun.leave()
 
         serving.__crashfree__ = True  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]

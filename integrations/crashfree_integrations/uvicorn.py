@@ -10,7 +10,12 @@ calls `crashfree.init` itself is being loaded at that moment: it wraps itself in
 
 When the server shuts down, what is counted is sent: it ends the process by a signal next.
 
-Hook: there is none; `Config.load`, which loads the application, and `Server.shutdown` are wrapped.
+When an answer is complete, uvicorn sets a timer for the connection, which would keep the context of
+the request, and its unit, for as long as it waits; and the next request of a pipeline would begin
+in there. So that happens in the context that the process had when this was installed.
+
+Hook: there is none; `Config.load`, which loads the application, `Server.shutdown` and the
+`on_response_complete` of uvicorn's protocols are wrapped.
 Tested with uvicorn 0.30 and 0.54, and with gunicorn's workers of uvicorn.
 """
 
@@ -19,6 +24,7 @@ from __future__ import annotations
 import sys
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from functools import wraps
 from importlib import import_module
 from typing import Any, Final, cast
@@ -31,6 +37,8 @@ from crashfree_integrations.framework import framework, require
 OLDEST: Final = "0.30"
 _OWN: Final = ("uvicorn.middleware.message_logger", "uvicorn.middleware.proxy_headers")
 """What uvicorn puts around an application, ours goes inside of that, as one put there by hand."""
+_PROTOCOLS: Final = "uvicorn.protocols.http."
+_COMPLETE: Final = "on_response_complete"
 _LOCAL_SERVER: Final = "crashfree.server.running"
 
 
@@ -52,6 +60,8 @@ class UvicornIntegration:
         require(server, "shutdown")
         kit.wrap(config, "load", _counted(kit))
         kit.wrap(server, "shutdown", _told(kit))
+        # Where the application calls `crashfree.init`, they are loaded by now.
+        _relieve(kit)
 
     def uninstall(self) -> None:
         """Everything is undone by the kit."""
@@ -62,6 +72,7 @@ def _counted(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         @wraps(original)
         def load(self: Any) -> None:
             original(self)
+            _relieve(kit)
             if not _is_ours(self):
                 _wrap(kit, self)
 
@@ -83,6 +94,29 @@ def _told(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return shutdown
 
     return wrapped
+
+
+def _relieve(kit: Kit) -> None:
+    """Wrap all protocols of uvicorn that were loaded and are not wrapped yet."""
+    for name, module in sys.modules.copy().items():
+        if not name.startswith(_PROTOCOLS):
+            continue
+        for found in vars(module).values():
+            complete = vars(found).get(_COMPLETE) if isinstance(found, type) else None
+            if complete is not None and not hasattr(complete, "__crashfree__"):
+                kit.wrap(cast("type[object]", found), _COMPLETE, _elsewhere)
+
+
+def _elsewhere(original: Callable[..., Any]) -> Callable[..., Any]:
+    outside = copy_context()
+
+    @wraps(original)
+    def on_response_complete(*arguments: Any) -> Any:
+        # A copy, because a context can be entered once at a time, and there may be more loops.
+        return outside.copy().run(original, *arguments)
+
+    on_response_complete.__crashfree__ = True  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
+    return on_response_complete
 
 
 def _is_ours(config: Any) -> bool:

@@ -20,7 +20,7 @@ from contextvars import Context, copy_context
 from typing import Any, Final, TypeAlias, cast
 
 import crashfree
-from crashfree.integration import Unit, serve_unit, wsgi_request
+from crashfree.integration import Unit, wsgi_request
 
 Environ: TypeAlias = "dict[str, Any]"
 StartResponse: TypeAlias = Callable[..., Callable[[bytes], object]]
@@ -51,7 +51,7 @@ class WsgiMiddleware:
             crashfree.get_client().serves_units()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        begun = serve_unit(None, MECHANISM, wsgi_request, (environ,), self._sessions)
+        begun = Unit.serving(None, MECHANISM, wsgi_request, (environ,), self._sessions)
         if begun is None:
             return self._app(environ, start_response)
         return serve(begun, self._app, environ, start_response)
@@ -144,7 +144,7 @@ class Body:
 
     def __del__(self) -> None:
         # A server that forgets close() must not cost a session its count.
-        if self._unit.session.live:
+        if self._unit.live:
             self._unit.end()
 
 

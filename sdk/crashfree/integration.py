@@ -49,7 +49,6 @@ from crashfree._client.unit import AnyUnit as AnyUnit
 from crashfree._client.unit import JoinedUnit as JoinedUnit
 from crashfree._client.unit import Segment as Segment
 from crashfree._client.unit import Unit as Unit
-from crashfree._client.unit import serve_unit as serve_unit
 from crashfree._client.unit import unit as unit
 
 __all__ = (
@@ -60,7 +59,6 @@ __all__ = (
     "Segment",
     "Unit",
     "asgi_request",
-    "serve_unit",
     "unit",
     "wsgi_request",
 )

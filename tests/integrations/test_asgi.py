@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import crashfree
-from crashfree.integration import Integration, JoinedUnit, Unit, unit
+from crashfree.integration import Integration, Unit, unit
 from crashfree.testing import capture
 from crashfree_integrations.asgi import AsgiMiddleware
 from tests.support.http_calls import call_asgi
@@ -285,41 +285,6 @@ def test_connections_leave_nothing_behind() -> None:
         assert len(gc.get_objects()) - before < 100
 
 
-@pytest.fixture
-def uvicorn() -> None:
-    pytest.importorskip("uvicorn.protocols.http.h11_impl")
-
-
-@pytest.mark.usefixtures("uvicorn")
-def test_uvicorn_gets_the_last_message_outside_of_the_unit() -> None:
-    """It sets its keep-alive timer then, which would hold the unit for as long as it waits."""
-    inside: dict[str, bool] = {}
-
-    def note(moment: str) -> None:
-        inside[moment] = isinstance(unit(mechanism="test", session=False), JoinedUnit)
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await answer(send, 200, b"ok")
-        note("afterwards")
-        crashfree.capture_message("in the background")
-
-    async def server(message: Any) -> None:
-        note(message["type"])
-
-    async def nothing() -> dict[str, Any]:
-        return {"type": "http.disconnect"}
-
-    with capture(session_mode="request") as seen:
-        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
-        asyncio.run(AsgiMiddleware(app)(scope, nothing, server))
-    assert inside == {
-        "http.response.start": True, "http.response.body": False, "afterwards": True
-    }  # fmt: skip
-    assert seen.events[0]["request"]["method"] == "GET"
-    assert counts(seen) == {"exited": 1}
-
-
-@pytest.mark.usefixtures("uvicorn")
 def test_a_last_message_that_cannot_be_sent_leaves_the_unit_in_charge() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -342,7 +307,6 @@ def test_a_last_message_that_cannot_be_sent_leaves_the_unit_in_charge() -> None:
     assert [event.get("tags", {}) for event in seen.events] == [{"told": "yes"}, {}]
 
 
-@pytest.mark.usefixtures("uvicorn")
 def test_an_answer_that_is_thrown_away_while_it_is_handed_over_leaves_without_a_word() -> None:
     """By the collector, in another context than the one in which it was served."""
 
@@ -369,7 +333,6 @@ def test_an_answer_that_is_thrown_away_while_it_is_handed_over_leaves_without_a_
     assert counts(seen) == {"exited": 1}
 
 
-@pytest.mark.usefixtures("uvicorn")
 def test_an_answer_that_is_sent_from_a_copy_of_the_context_is_sent() -> None:
     """As bridges between sync and async code do it."""
 

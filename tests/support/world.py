@@ -64,7 +64,9 @@ class World:
         return self.fail(error, mechanism=UNHANDLED, **how)
 
     def unit(self) -> Unit:
-        return Unit.begun(self.client, self.client.sessions.requests.begin(), "test", None)
+        begun = Unit.serving(self.client, "test", None, entered=False)
+        assert begun is not None
+        return begun
 
     @property
     def ups(self) -> list[SessionUpdate]:

@@ -27,7 +27,13 @@ from crashfree._protocol.dsn import Dsn
 from crashfree._sessions.application import ApplicationSessions, NoSessions
 from crashfree._sessions.evidence import Ending
 from crashfree._sessions.journal import Journal
-from crashfree._sessions.unitsession import Aggregator, UnitSession, UnitSessions
+from crashfree._sessions.unitsession import (
+    Aggregator,
+    CountedSessions,
+    Counting,
+    UnitSession,
+    UnitSessions,
+)
 from crashfree.release import Release
 from crashfree.types import SessionAttributes, SessionUpdate
 
@@ -53,23 +59,26 @@ class Examiner(Protocol):
 class Sessions:
     """Of the process, and of its units of work. Both inert without a release."""
 
-    __slots__ = ("_made", "_make", "aggregator", "application", "requests")
+    __slots__ = ("_made", "_make", "aggregator", "application", "counted", "requests")
     application: ApplicationSessions | NoSessions
     requests: UnitSessions
     """Serves, where `serve` was not called, when the first unit begins."""
     aggregator: Aggregator | None
     """None before `serve`, and without a release."""
-    _make: Callable[[], tuple[UnitSessions, Aggregator]] | None
-    _made: list[tuple[UnitSessions, Aggregator]]
+    counted: Counting | None
+    """The same."""
+    _make: Callable[[], tuple[CountedSessions, Aggregator]] | None
+    _made: list[tuple[CountedSessions, Aggregator]]
 
     def __init__(
         self,
         application: ApplicationSessions | NoSessions,
-        units: Callable[[], tuple[UnitSessions, Aggregator]] | None = None,
+        units: Callable[[], tuple[CountedSessions, Aggregator]] | None = None,
     ) -> None:
         self.application = application
         self.requests = NoSessions() if units is None else _FirstUnit(self)
         self.aggregator = None
+        self.counted = None
         self._make = units
         self._made = []
 
@@ -78,7 +87,8 @@ class Sessions:
         if self.aggregator is None and self._make is not None:
             # Of two that are made at the same moment the first one counts, for both.
             self._made.append(self._make())
-            self.requests, self.aggregator = self._made[0]
+            self.counted, self.aggregator = self._made[0]
+            self.requests = self._made[0][0]
 
     def forget(self) -> None:
         """Start from nothing, in a forked child."""
@@ -99,6 +109,10 @@ class _FirstUnit:
     def begin(self, did: str | None = None) -> UnitSession:
         self._sessions.serve()
         return self._sessions.requests.begin(did)
+
+    def begin_as(self, session: UnitSession, did: str | None = None) -> None:
+        self._sessions.serve()
+        self._sessions.requests.begin_as(session, did)
 
 
 class Parts(NamedTuple):
@@ -310,7 +324,7 @@ def _sessions(
         return Sessions(NoSessions())
     attributes = _attributes(options.release, options)
 
-    def units() -> tuple[UnitSessions, Aggregator]:
+    def units() -> tuple[CountedSessions, Aggregator]:
         return _unit_sessions(options, attributes, clock, notes)
 
     def open_journal() -> Journal | None:
@@ -334,7 +348,7 @@ def _sessions(
 
 def _unit_sessions(
     options: Options, attributes: SessionAttributes, clock: Clock, notes: RunNotes | None
-) -> tuple[UnitSessions, Aggregator]:
+) -> tuple[CountedSessions, Aggregator]:
     with forkgate.importing():
         from crashfree._sessions.aggregator import SessionAggregator
         from crashfree._sessions.ledger import Ledger

@@ -17,7 +17,7 @@ from types import ModuleType
 from crashfree._client import current, guard, whenimported
 from crashfree._client.client import Client
 from crashfree._client.entrypoints import EntryPoint, entry_points
-from crashfree._client.unit import AnyUnit, RequestSource, Unit, begin_unit, serve_unit
+from crashfree._client.unit import AnyUnit, RequestSource, Unit, begin_unit
 from crashfree._ground import log
 from crashfree._ground.typed import Protocol, TypeVar, cast, runtime_checkable
 from crashfree.errors import IntegrationError
@@ -81,7 +81,7 @@ class Kit:
         `request(*given)` describes it, and is called when an event is made. None when a unit is
         running in this context: `unit` returns it. The cheapest way to begin one.
         """
-        return serve_unit(self._client, mechanism, request, given)
+        return Unit.serving(self._client, mechanism, request, given)
 
     def account(self, error: BaseException, *, mechanism: Mechanism) -> None:
         """Count an error that another SDK reports for the session it happened in."""

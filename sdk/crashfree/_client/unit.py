@@ -1,9 +1,9 @@
 """A unit of work: one request, one task, one connection, from its first to its last byte.
 
-It owns an isolation scope (made only when somebody writes to it) and a session, and ends once.
-Work may run in segments, on any thread: a WSGI body is produced long after the callable returned,
-an ASGI task is resumed by whoever is there. Cost counts here: no generator context managers, no
-lock, nothing allocated that a request that goes well does not need.
+It owns an isolation scope (made only when somebody writes to it), is its own session, and ends
+once. Work may run in segments, on any thread: a WSGI body is produced long after the callable
+returned, an ASGI task is resumed by whoever is there. Cost counts here: no generator context
+managers, no lock, one object, nothing made that a request that goes well does not need.
 
 Threads: a segment belongs to one thread at a time; `crash` and `end` may come from any.
 Fork: the child's copy of a unit counts nothing. Source: sessions.md section 3.6.
@@ -11,7 +11,7 @@ Fork: the child's copy of a unit counts nothing. Source: sessions.md section 3.6
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 
 from crashfree._capture.scope import Scope
@@ -19,15 +19,24 @@ from crashfree._client import current, guard
 from crashfree._client.client import Client
 from crashfree._client.current import PLACE
 from crashfree._ground.typed import TypeAlias, TypeVar
-from crashfree._sessions.unitsession import NO_SESSION, UnitSession
+from crashfree._sessions.unitsession import PARALLEL, UnitSession
 from crashfree.types import Mechanism, Request, User
 
 RequestSource: TypeAlias = "Callable[..., Request | None]"
-T = TypeVar("T")
+U = TypeVar("U", bound="Unit")
+
+# What every request calls is asked for once: an interpreter that specializes what it runs often
+# cannot do so with the method of a variable that was imported, or with a function kept in a slot.
+_here = PLACE.get
+_put = PLACE.set
+_back = PLACE.reset
 
 
-class Unit:
-    """One unit of work. Context manager around all of it, or begun here and run in segments."""
+class Unit(UnitSession):
+    """One unit of work. Context manager around all of it, or entered and left by hand.
+
+    `serving` begins those of requests, `begin_unit` all others.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -35,64 +44,98 @@ class Unit:
         "_entered",
         "_given",
         "_outer",
-        "_parent",
+        "_own",
         "_request",
-        "_scope",
         "client",
         "mechanism",
-        "session",
     )
     client: Client
     """The client it counts for, also after another one was made."""
-    _parent: Scope
-    _scope: Scope | None
+    applies: Scope
+    """The isolation scope that applies: the process's, until somebody wants to write to it."""
+    _own: bool
+    """Whether it is this unit's alone."""
     _current: Scope | None
     _request: RequestSource | None
     _given: tuple[object, ...]
     _entered: current.Entry | None
     _outer: tuple[current.Entry, ...]
     """Where it was entered before and is not left yet, first entry first."""
-    session: UnitSession
     mechanism: str
 
-    # No `__init__`: to call one takes as long as all these assignments.
-    @staticmethod
-    def begun(
-        client: Client,
-        session: UnitSession,
+    # One function, and no `__init__`: to call one takes as long as all these assignments.
+    @classmethod
+    def serving(
+        cls: type[U],
+        client: Client | None,
         mechanism: str,
-        place: current.Place | None,
-        request: RequestSource | None = None,
+        request: RequestSource | None,
         given: tuple[object, ...] = (),
-        entered: bool = False,
-    ) -> Unit:
-        """Return a new unit. For crashfree itself: others ask `Kit.unit` or `Kit.serve`.
+        session: bool = True,
+        entered: bool = True,
+    ) -> U | None:
+        """Begin a unit that serves a request, and work for it from here on, until `leave`.
 
-        `place`: where this context is.
+        `client` None: the one of the moment. None when one of its units is running in this context:
+        `unit` returns it. One that has ended is none: some servers begin the next request of a
+        connection in the context of the one before. For the rest see `Kit.serve`.
         """
-        unit = Unit()
+        if client is None:
+            client = current.client()
+        place = _here()
+        if place is not None:
+            running = place[0]
+            if isinstance(running, Unit) and running.client is client and not running.ended:
+                return None
+        unit = cls()
+        counted = client.counted
+        if counted is None or not session:
+            _begin(client, unit, session and client.options.auto_session_tracking)
+        else:
+            # `RequestSessions.begin_as`, written out.
+            aggregator = counted.aggregator
+            now = counted.clock.time()
+            minute = aggregator.minute
+            if not minute.start <= now < minute.end:
+                minute = aggregator.turn(now)
+            write = minute.ledger.write
+            try:
+                write(minute.begun)
+            except ValueError:
+                minute.full(minute.begun)
+            if PARALLEL:
+                unit.turn = [None]
+            unit.minute = minute
+            unit.did = None
+            unit.troubled = False
+            unit.unended = unit.live = True
         unit.client = client
-        unit.session = session
         unit.mechanism = mechanism
-        unit._parent = current.of_process if place is None or place[1] is None else place[1]
-        unit._scope = unit._current = None
-        unit._entered = PLACE.set((unit, None, None)) if entered else None
+        unit.applies = current.of_process if place is None or place[1] is None else place[1]
+        unit._own = False
+        unit._current = None
         unit._request = request
         unit._given = given
         unit._outer = ()
+        unit._entered = _put((unit, None, None)) if entered else None
         return unit
+
+    @property
+    def session(self) -> UnitSession:
+        """Its session: the unit itself."""
+        return self
 
     @property
     def scope(self) -> Scope:
         """The isolation scope of this unit; a copy of the process's, made at first need."""
-        scope = self._scope
-        if scope is None:
-            scope = self._scope = self._parent.fork()
-        return scope
+        if not self._own:
+            self.applies = self.applies.fork()
+            self._own = True
+        return self.applies
 
     def peek_scope(self) -> Scope:
         """The scope that applies, without making one."""
-        return self._parent if self._scope is None else self._scope
+        return self.applies
 
     def set_request(self, source: RequestSource, *given: object) -> None:
         """Say how to find out which request is being served; asked only when an event is made.
@@ -129,21 +172,12 @@ class Unit:
 
     def fail(self) -> None:
         """Count the unit as crashed without an error to show (a status in `crashed_statuses`)."""
-        self.session.account("crashed")
+        self.account("crashed")
 
     def answered(self, status: int) -> None:
         """Say which HTTP status was sent; some may count as crashes by `crashed_statuses`."""
         if status in self.client.crashed_statuses:
-            self.session.account("crashed")
-
-    def end(self) -> None:
-        """End the unit and count its session. Idempotent."""
-        scope = self._scope
-        user = (self._parent if scope is None else scope).user
-        if user is None:
-            self.session.end()
-        else:
-            _end(self.session, user)
+            self.account("crashed")
 
     def enter(self) -> None:
         """Work for this unit from here on, in this context.
@@ -153,7 +187,7 @@ class Unit:
         if self._entered is not None:
             self._outer = (*self._outer, self._entered)
         # One variable and nothing read: this and `leave` run for every request.
-        self._entered = PLACE.set((self, None, self._current))
+        self._entered = _put((self, None, self._current))
 
     def leave(self) -> None:
         """Stop working for this unit in this context."""
@@ -165,41 +199,15 @@ class Unit:
             self._outer = tuple(outer)
         else:
             self._entered = None
-        place = PLACE.get()
+        place = _here()
         try:
-            PLACE.reset(entered)
+            _back(entered)
         except (ValueError, RuntimeError):
             # A coroutine that was thrown away is closed by the collector, in whatever context it
             # finds, or while its unit was paused; there is nothing to leave there.
             return
         # The innermost scope stays the unit's, for its next segment.
         self._current = None if place is None else place[2]
-
-    async def outside(self, send: Callable[[T], Awaitable[None]], message: T) -> None:
-        """Step out of the unit, as long as it takes to hand `message` to the server.
-
-        Cheaper than `leave` and `enter`.
-        """
-        entered = self._entered
-        place = PLACE.get()
-        if entered is None or place is None:
-            await send(message)
-            return
-        try:
-            PLACE.reset(entered)
-        except ValueError:
-            # Some bridge between sync and async code answers, in a copy of our context.
-            await send(message)
-            return
-        try:
-            await send(message)
-        except GeneratorExit:
-            # Thrown away, by the collector perhaps, in whatever context it works.
-            raise
-        except BaseException:
-            self._entered = PLACE.set(place)
-            raise
-        self._entered = PLACE.set(place)
 
     def __enter__(self) -> Unit:
         self.enter()
@@ -327,39 +335,20 @@ def begin_unit(
     running = current.unit()
     if isinstance(running, Unit) and running.client is client:
         return JoinedUnit(running)
-    counted = _session(client, session=session, automatic=automatic)
-    return Unit.begun(client, counted, mechanism, PLACE.get())
+    begun = Unit.serving(client, mechanism, None, (), session and automatic, entered=False)
+    assert begun is not None
+    if session and not automatic:
+        _begin(client, begun, True)
+    return begun
 
 
-def serve_unit(
-    client: Client | None,
-    mechanism: str,
-    request: RequestSource,
-    given: tuple[object, ...],
-    session: bool = True,
-) -> Unit | None:
-    """Begin a unit that serves a request, and work for it from here on; see `Kit.serve`.
-
-    `client` None: the one of the moment.
-    """
-    if client is None:
-        client = current.client()
-    place = PLACE.get()
-    if place is not None:
-        running = place[0]
-        if isinstance(running, Unit) and running.client is client:
-            return None
-    begin = client.begin_session
-    counted = _session(client, session=session) if begin is None or not session else begin()
-    return Unit.begun(client, counted, mechanism, place, request, given, True)
-
-
-def _session(client: Client, *, session: bool, automatic: bool = True) -> UnitSession:
-    if not session or (automatic and not client.options.auto_session_tracking):
-        return NO_SESSION
+def _begin(client: Client, unit: Unit, session: bool) -> None:
+    if not session:
+        unit.idle()
+        return
     if not client.counting:
         _start_counting(client)
-    return client.sessions.requests.begin()
+    client.sessions.requests.begin_as(unit)
 
 
 @guard.boundary(None)
@@ -379,12 +368,6 @@ def _crash(unit: Unit, error: BaseException, mechanism: str) -> str | None:
 def _request_from(source: RequestSource, given: tuple[object, ...]) -> Request | None:
     # A request that cannot be described must not cost the crash its count.
     return source(*given)
-
-
-@guard.boundary(None)
-def _end(session: UnitSession, user: Mapping[str, object]) -> None:
-    # A user is what the program made of it. Without one there is nothing to go wrong in.
-    session.end(user)
 
 
 def _scopes(unit: Unit) -> tuple[Scope, ...]:

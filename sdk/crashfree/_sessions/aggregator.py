@@ -14,75 +14,58 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from crashfree._ground.typed import Literal, NamedTuple, TypeAlias
+from crashfree._ground.typed import Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 from crashfree._protocol.aggregates import OUTCOMES, to_payloads
 from crashfree._sessions.counts import BEGUN, ENDED, MARKED, record
+from crashfree._sessions.identity import did_of
 from crashfree._sessions.ledger import Ledger
-from crashfree._sessions.unitsession import AggregatorStatistics
+from crashfree._sessions.unitsession import AggregatorStatistics, Minute
 from crashfree.types import SessionAggregates, SessionAttributes
 
-Guard: TypeAlias = "Callable[[Callable[[bytes], None]], Callable[[bytes], None]]"
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MINUTE = 60.0
 _NEVER = float("inf")
 _PATIENCE = 1.0
 
 
-class Minute:
-    """A minute and its records, made once, so that counting a unit makes nothing."""
+def _naming(
+    ledger: Ledger,
+) -> Callable[[bytes, Mapping[str, object] | None, str | None], bytes]:
+    def named(word: bytes, user: Mapping[str, object] | None, did: str | None) -> bytes:
+        did = did_of(user) or did
+        if did is None:
+            return word
+        return with_user(word, ledger.user(did))
 
-    __slots__ = (
-        "abnormal",
-        "begun",
-        "crashed",
-        "end",
-        "errored",
-        "exited",
-        "full",
-        "ledger",
-        "marked",
-        "start",
-        "unhandled",
-        "users",
-    )
-    ledger: Ledger
-    full: Callable[[bytes], None]
-    """`Ledger.full`, of which no error comes back."""
-    start: float
-    end: float
-    users: bool
-    begun: bytes
-    marked: bytes
-    exited: bytes
-    errored: bytes
-    crashed: bytes
-    abnormal: bytes
-    unhandled: bytes
+    return named
 
-    def __init__(
-        self, ledger: Ledger, start: float, *, users: bool, full: Callable[[bytes], None]
-    ) -> None:
-        self.ledger = ledger
-        self.users = users
-        self.full = full
-        self.start = start
-        self.end = start + MINUTE
-        number = int(start) // 60
-        self.begun = _word(number, BEGUN)
-        self.marked = _word(number, MARKED)
-        ended = [_word(number, ENDED + index) for index in range(len(OUTCOMES))]
-        self.exited, self.errored, self.crashed, self.abnormal, self.unhandled = ended
 
-    def named(self, word: bytes, user: int) -> bytes:
-        """Return the record `word` with the number of a user in it."""
-        value = int.from_bytes(word, sys.byteorder) | user << 4
-        return value.to_bytes(8, sys.byteorder)
+def with_user(word: bytes, user: int) -> bytes:
+    """Return the record `word` with the number of a user in it."""
+    value = int.from_bytes(word, sys.byteorder) | user << 4
+    return value.to_bytes(8, sys.byteorder)
+
+
+def _unnamed(word: bytes, user: Mapping[str, object] | None, did: str | None) -> bytes:
+    return word
 
 
 def _word(minute: int, code: int) -> bytes:
     return record(minute, code).to_bytes(8, sys.byteorder)
+
+
+class Guard(Protocol):
+    """Makes a function of one from which no error comes back to the program, but None."""
+
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R | None]: ...
+
+
+def _unguarded(function: Callable[P, R], /) -> Callable[P, R | None]:
+    return function
 
 
 class Batch(NamedTuple):
@@ -129,9 +112,8 @@ class SessionAggregator:
         open_ledger: Callable[[], Ledger | None] | None = None,
         users: bool = True,
         unhandled_status: Literal["unhandled", "crashed"] = "unhandled",
-        guarded: Guard = lambda function: function,
+        guarded: Guard = _unguarded,
     ) -> None:
-        """`guarded` makes a function of one from which no error comes back to the program."""
         self._attributes = attributes
         self._guarded = guarded
         self._open_ledger = open_ledger
@@ -163,7 +145,18 @@ class SessionAggregator:
         return minute
 
     def _minute(self, ledger: Ledger, start: float) -> Minute:
-        return Minute(ledger, start, users=self._users, full=self._guarded(ledger.full))
+        minute = Minute()
+        minute.ledger = ledger
+        minute.full = self._guarded(ledger.full)
+        minute.named = self._guarded(_naming(ledger) if self._users else _unnamed)
+        minute.start = start
+        minute.end = start + MINUTE
+        number = int(start) // 60
+        minute.begun = _word(number, BEGUN)
+        minute.marked = _word(number, MARKED)
+        ended = [_word(number, ENDED + index) for index in range(len(OUTCOMES))]
+        minute.exited, minute.errored, minute.crashed, minute.abnormal, minute.unhandled = ended
+        return minute
 
     def _opened(self) -> Ledger:
         """Return the ledger of this process; the first thread to ask opens it."""

@@ -30,7 +30,7 @@ from crashfree._sessions.cell import Cell
 from crashfree._sessions.identity import did_of
 from crashfree._sessions.journal import Entry, Journal
 from crashfree._sessions.situation import Change, EndStatus, Rules, Situation, Step
-from crashfree._sessions.unitsession import NO_SESSION, UnitSession
+from crashfree._sessions.unitsession import UnitSession
 from crashfree.types import SessionAttributes, SessionUpdate
 
 HEARTBEAT = 30.0
@@ -530,8 +530,14 @@ class NoSessions:
     __slots__ = ()
 
     def begin(self, did: str | None = None) -> UnitSession:
+        """Return a session that has not begun, and never will."""
+        session = UnitSession()
+        self.begin_as(session)
+        return session
+
+    def begin_as(self, session: UnitSession, did: str | None = None) -> None:
         """Begin nothing."""
-        return NO_SESSION
+        session.idle()
 
     def start(self, did: str | None = None) -> None:
         """Start nothing."""

@@ -34,6 +34,7 @@ from crashfree._protocol.aggregates import CountKey
 from crashfree._sessions import mapped
 from crashfree._sessions.counts import Counts
 from crashfree._sessions.ledgerfile import LedgerFile
+from crashfree._sessions.unitsession import Book
 from crashfree._sessions.users import Append, Users
 from crashfree._sessions.windows import Windows
 from crashfree.types import SessionAttributes
@@ -138,7 +139,7 @@ class Nowhere:
         return True
 
 
-class Ledger:
+class Ledger(Book):
     """The books of this process."""
 
     __slots__ = (
@@ -150,10 +151,7 @@ class Ledger:
         "_spilled",
         "_store",
         "pid",
-        "write",
     )
-    write: Append
-    """Append one record; raises ValueError when there is no room: call `full` then."""
     pid: int
     """Whose it is; -1 when it is nobody's any more."""
     _store: Store

@@ -12,10 +12,11 @@ import pytest
 import crashfree
 from crashfree._client import guard
 from crashfree._client.unit import ends_by_will
-from crashfree._sessions.requests import RequestSession
-from crashfree.integration import JoinedUnit, Unit, serve_unit, unit
+from crashfree._sessions.unitsession import UnitSession
+from crashfree.integration import JoinedUnit, Unit, unit
 from crashfree.testing import capture
 from crashfree.types import Request
+from tests.support.world import World
 
 
 def counts(seen: capture) -> dict[str, int]:
@@ -272,9 +273,9 @@ def test_a_request_is_served_by_one_unit_that_is_entered_from_the_start() -> Non
         return {"method": method, "url": url}
 
     with capture(session_mode="request") as seen:
-        begun = serve_unit(None, "test", describe, ("GET", "http://shop/cart"))
+        begun = Unit.serving(None, "test", describe, ("GET", "http://shop/cart"))
         assert begun is not None
-        assert serve_unit(None, "inner", describe, ("GET", "http://shop/other")) is None
+        assert Unit.serving(None, "inner", describe, ("GET", "http://shop/other")) is None
         crashfree.capture_message("x")
         begun.leave()
         begun.end()
@@ -285,6 +286,61 @@ def test_a_request_is_served_by_one_unit_that_is_entered_from_the_start() -> Non
 def test_making_room_in_the_ledger_has_a_boundary() -> None:
     with capture(session_mode="request") as seen, unit(mechanism="test") as begun:
         session = begun.session
-        assert isinstance(session, RequestSession)
+        assert isinstance(session, UnitSession)
         assert hasattr(session.minute.full, "__crashfree_boundary__")
     assert counts(seen) == {"exited": 1}
+
+
+def test_naming_a_user_has_a_boundary() -> None:
+    """A user is what the program made of it."""
+    with capture(session_mode="request") as seen, unit(mechanism="test") as begun:
+        assert hasattr(begun.session.minute.named, "__crashfree_boundary__")
+    assert counts(seen) == {"exited": 1}
+
+
+def test_a_forked_child_sends_its_counts_by_and_by_as_its_parent_did() -> None:
+    world = World(session_mode="request")
+    world.unit().end()
+    assert world.client.counting
+    world.client.forget()
+    assert not world.client.counting
+    begun = world.unit()
+    assert world.client.counting
+    begun.end()
+    world.close()
+    assert (
+        sum(
+            bucket.get("exited", 0)
+            for payload in world.transport.aggregates
+            for bucket in payload["aggregates"]
+        )
+        == 1
+    )
+
+
+def test_a_unit_that_has_ended_is_no_part_of_the_next_request() -> None:
+    def describe() -> Request:
+        return {"method": "GET"}
+
+    with capture(session_mode="request") as seen:
+        first = Unit.serving(None, "test", describe)
+        assert first is not None
+        first.end()
+        assert isinstance(unit(mechanism="still of the first"), JoinedUnit)
+        second = Unit.serving(None, "test", describe)
+        assert second is not None
+        second.end()
+        second.leave()
+        first.leave()
+    assert counts(seen) == {"exited": 2}
+
+
+def test_a_unit_without_a_session_is_joined_for_as_long_as_it_is_entered() -> None:
+    """`sessions=False` of a middleware holds for what is nested in it."""
+    with capture(session_mode="request") as seen:
+        outer = Unit.serving(None, "test", None, session=False)
+        assert outer is not None
+        outer.end()
+        assert Unit.serving(None, "inner", None) is None
+        outer.leave()
+    assert counts(seen) == {}

@@ -23,7 +23,8 @@ from crashfree._sessions.evidence import Evidence
 from crashfree._sessions.journal import Journal
 from crashfree._sessions.ledger import Ledger
 from crashfree._sessions.postmortem import examine
-from crashfree._sessions.requests import RequestSession, RequestSessions
+from crashfree._sessions.requests import RequestSessions
+from crashfree._sessions.unitsession import UnitSession
 from crashfree.types import SessionAggregates, SessionUpdate
 from tests.support.clock import FakeClock
 from tests.support.timers import ManualTimers
@@ -87,7 +88,7 @@ class Program(RuleBasedStateMachine):
         self.timers = ManualTimers(self.clock)
         self.queue: list[SessionUpdate] = []
         self.accepting = True
-        self.units: list[RequestSession] = []
+        self.units: list[UnitSession] = []
         self.sessions = ApplicationSessions(
             ATTRIBUTES,
             clock=self.clock,

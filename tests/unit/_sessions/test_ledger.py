@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from crashfree._ground import log
 from crashfree._sessions import windows
+from crashfree._sessions.aggregator import with_user
 from crashfree._sessions.ledger import Ledger
 from crashfree._sessions.ledgerfile import SIZE, read_ledger
 from crashfree._sessions.users import MAX_USERS
@@ -383,9 +384,9 @@ def test_a_number_given_at_the_end_of_a_generation_still_names_its_user(tmp_path
         shop = Shop()
         minute = shop.aggregator.turn(shop.clock.time())
         book.write(minute.begun)
-        book.write(minute.named(minute.exited, number))
+        book.write(with_user(minute.exited, number))
         assert book.lend() is not None
-        late = minute.named(minute.errored, number)
+        late = with_user(minute.errored, number)
         book.write(minute.begun)
         book.write(late)
         loan = book.lend()

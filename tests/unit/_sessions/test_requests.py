@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from crashfree._sessions import requests
+from crashfree._sessions import requests, unitsession
 from crashfree._sessions.aggregator import SessionAggregator
 from crashfree._sessions.application import NoSessions
 from crashfree._sessions.requests import RequestSessions
-from crashfree._sessions.unitsession import NO_SESSION
 from tests.support.clock import FakeClock
 from tests.support.units import ATTRIBUTES, Shop, totals
 from tests.support.vectors import load
@@ -66,7 +65,8 @@ def test_one_of_many_that_end_it_at_once_counts_it(
     shop: Shop, parallel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the way of builds with a global lock, and of those without."""
-    monkeypatch.setattr(requests, "_PARALLEL", parallel)
+    for module in (requests, unitsession):
+        monkeypatch.setattr(module, "PARALLEL", parallel)
     for _ in range(200):
         unit = shop.requests.begin()
         barrier = threading.Barrier(4)
@@ -205,7 +205,8 @@ def test_without_sessions_nothing_counts() -> None:
     unit.account("crashed")
     unit.end({"id": 1})
     unit.end()
-    assert unit is NO_SESSION
+    assert not unit.live
+    assert not unit.ended
 
 
 @pytest.mark.parametrize(
