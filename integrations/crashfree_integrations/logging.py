@@ -11,6 +11,7 @@ To choose for yourself, switch it off and use `CrashfreeHandler` in your own con
 
 An error record with an exception counts as an error of the session, one without does not. Error
 records of servers and frameworks (`FRAMEWORK_LOGGERS`) are breadcrumbs: their integrations report.
+Access logs (`ACCESS_LOGGERS`) are left alone.
 
 Hook used: `Logger.callHandlers` is wrapped, as logging has no hook that survives reconfiguration.
 Threads: any. Source: wire.md section 5 (levels), sessions.md section 3.2.
@@ -33,6 +34,15 @@ FRAMEWORK_LOGGERS = (
 )  # fmt: skip
 """Their error records speak of errors that their integrations report, or of a server's own
 business (a client that went away, a worker that is replaced): they become breadcrumbs."""
+ACCESS_LOGGERS = frozenset(
+    (
+        "aiohttp.access", "granian.access", "gunicorn.access", "hypercorn.access", "sanic.access",
+        "tornado.access", "uvicorn.access",
+    )
+)  # fmt: skip
+"""Their records say which request was answered, as each event does by itself, and come when it is
+too late to help an event: they are left alone. A breadcrumb for each request costs more than all
+else that is done for it."""
 MECHANISM = "logging"
 
 # What every record has; the rest was given as `extra`.
@@ -117,6 +127,8 @@ class _Rules:
         if level < self._breadcrumbs and level < self._events:
             return
         name = record.name
+        if name in ACCESS_LOGGERS:
+            return
         if _below(name, self._ignored):
             return
         if level >= self._events and not _below(name, FRAMEWORK_LOGGERS):

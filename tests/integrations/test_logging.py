@@ -227,3 +227,16 @@ def test_error_records_of_servers_and_frameworks_are_breadcrumbs() -> None:
     assert [event.get("logger") for event in seen.events] == ["celeryish", None]
     crumbs = seen.events[1]["breadcrumbs"]["values"]
     assert {"celery.app.trace", "gunicorn.error"} <= {crumb["category"] for crumb in crumbs}
+
+
+@pytest.mark.parametrize("name", ["uvicorn.access", "gunicorn.access", "aiohttp.access"])
+def test_access_logs_are_left_alone(seen: capture, name: str) -> None:
+    """What was answered is no news to an event, which knows its own request."""
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.INFO)
+    logger.info("GET / 200")
+    logger.error("GET / 500")
+    log.info("paying")
+    crashfree.capture_message("x")
+    assert [crumb["message"] for crumb in seen.events[-1]["breadcrumbs"]["values"]] == ["paying"]
+    assert len(seen.events) == 1
