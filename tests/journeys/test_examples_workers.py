@@ -20,6 +20,7 @@ from tests.support.stub import Stub
 from tests.support.waiting import wait_until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
 
 
 @pytest.fixture
@@ -95,6 +96,7 @@ def test_a_celery_worker(tmp_path: Path) -> None:
 
     with LocalServer() as server:
         shutil.copy(EXAMPLES / "celery_worker.py", tmp_path / "celery_worker.py")
+        shutil.copy(SUPPORT / "atomicqueue.py", tmp_path)
         env = environment(
             {
                 "CRASHFREE_DSN": server.dsn,
@@ -106,13 +108,15 @@ def test_a_celery_worker(tmp_path: Path) -> None:
         with log.open("wb") as stream:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "celery_worker", "worker", "-l", "info",
-                 "--pool", "threads", "--without-mingle", "--without-gossip"],
+                 "--pool", "threads", "--without-mingle", "--without-gossip",
+                 "--include", "atomicqueue"],
                 cwd=tmp_path, env=env, stdout=stream, stderr=stream, start_new_session=True,
             )  # fmt: skip
         try:
             wait_until(lambda: " ready." in log.read_text(), 60, "no worker")
             subprocess.run(
-                [sys.executable, "-c", "from celery_worker import *; pay.delay(4); pay.delay(0); "
+                [sys.executable, "-c", "import atomicqueue; "
+                 "from celery_worker import *; pay.delay(4); pay.delay(0); "
                  "basket.delay(); mail.delay('ada')"],
                 cwd=tmp_path, env={**env, "CRASHFREE_DISABLED": "1"}, check=True, timeout=60,
             )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import ctypes, os, signal, sys, time
 {init}
 from celery import Celery
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+import atomicqueue
 
 app = Celery("tasks", broker=os.environ["BROKER"])
 app.conf.broker_transport_options = {{
@@ -151,6 +153,7 @@ class CeleryWorker:
         self.truth.touch()
         queue = folder / "queue"
         queue.mkdir(exist_ok=True)
+        shutil.copy(Path(__file__).with_name("atomicqueue.py"), folder)
         (folder / "tasks.py").write_text(APPLICATION.format(init=variables.pop("INIT", INIT)))
         self._options = options or ("--pool", "prefork", "--concurrency", "2")
         self._prefix = variables.pop("PREFIX", "-m").split()
