@@ -101,7 +101,8 @@ def _relieve(kit: Kit) -> None:
     for name, module in sys.modules.copy().items():
         if not name.startswith(_PROTOCOLS):
             continue
-        for found in vars(module).values():
+        # A copy: another thread may be importing it.
+        for found in vars(module).copy().values():
             complete = vars(found).get(_COMPLETE) if isinstance(found, type) else None
             if complete is not None and not hasattr(complete, "__crashfree__"):
                 kit.wrap(cast("type[object]", found), _COMPLETE, _elsewhere)

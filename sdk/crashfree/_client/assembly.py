@@ -30,7 +30,6 @@ from crashfree._sessions.journal import Journal
 from crashfree._sessions.unitsession import (
     Aggregator,
     CountedSessions,
-    Counting,
     UnitSession,
     UnitSessions,
 )
@@ -65,8 +64,8 @@ class Sessions:
     """Serves, where `serve` was not called, when the first unit begins."""
     aggregator: Aggregator | None
     """None before `serve`, and without a release."""
-    counted: Counting | None
-    """The same."""
+    counted: CountedSessions | None
+    """`requests` once they count; None as long as `aggregator` is."""
     _make: Callable[[], tuple[CountedSessions, Aggregator]] | None
     _made: list[tuple[CountedSessions, Aggregator]]
 

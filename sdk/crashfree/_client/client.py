@@ -23,7 +23,7 @@ from crashfree._ground.typed import Any, Literal, Protocol
 from crashfree._protocol.envelope import Envelope
 from crashfree._protocol.items import Item, session_item, sessions_item
 from crashfree._sessions.evidence import Ending
-from crashfree._sessions.unitsession import NO_UNITS, Counting, UnitSession
+from crashfree._sessions.unitsession import NO_UNITS, CountedSessions, UnitSession
 from crashfree.types import (
     Breadcrumb,
     DataCategory,
@@ -76,18 +76,18 @@ class Client:
         "_parts",
         "_reporter",
         "closed",
-        "counted",
         "counting",
         "crashed_statuses",
         "integrations",
         "provisional",
         "sends_events",
+        "unit_sessions",
     )
     closed: bool
     """Whether `close` was called; everything else does nothing from then on."""
     counting: bool
     """Whether units were begun in this process, so that their counts go out by and by."""
-    counted: Counting | None
+    unit_sessions: CountedSessions | None
     """With what a unit begins its session; None: not yet, or not those that begin by themselves.
     Here, and not two properties away, because every request asks."""
     crashed_statuses: Collection[int]
@@ -133,7 +133,7 @@ class Client:
         self._examiners = []
         self._application_mode = options.session_mode != "request"
         self.counting = False
-        self.counted = None
+        self.unit_sessions = None
         self.crashed_statuses = options.crashed_statuses
         self.integrations = []
         self.provisional = False
@@ -209,7 +209,7 @@ class Client:
         self.counting = True
         self.serves_units()
         if parts.options.auto_session_tracking:
-            self.counted = parts.sessions.counted
+            self.unit_sessions = parts.sessions.counted
         if parts.sessions.aggregator is None or self.closed:
             return
         parts.worker.submit(self._reporter.get)
@@ -288,7 +288,7 @@ class Client:
         """Drop, uncounted, everything that belongs to the parent. After `fork`, in the child."""
         forkgate.after_fork_in_child()
         self.counting = False
-        self.counted = None
+        self.unit_sessions = None
         self._on_the_way = deque()
         self._reporter.forget()
         parts = self._parts

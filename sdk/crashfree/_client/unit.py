@@ -88,13 +88,13 @@ class Unit(UnitSession):
             if isinstance(running, Unit) and running.client is client and not running.ended:
                 return None
         unit = cls()
-        counted = client.counted
-        if counted is None or not session:
+        sessions = client.unit_sessions
+        if sessions is None or not session:
             _begin(client, unit, session and client.options.auto_session_tracking)
         else:
             # `RequestSessions.begin_as`, written out.
-            aggregator = counted.aggregator
-            now = counted.clock.time()
+            aggregator = sessions.aggregator
+            now = sessions.clock.time()
             minute = aggregator.minute
             if not minute.start <= now < minute.end:
                 minute = aggregator.turn(now)

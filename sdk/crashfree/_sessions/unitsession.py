@@ -205,17 +205,13 @@ class Minutes(Protocol):
     def turn(self, now: float) -> Minute: ...
 
 
-class Counting(Protocol):
-    """What the session of a unit begins with (`_sessions.requests.RequestSessions`)."""
+class CountedSessions(UnitSessions, Protocol):
+    """With what they begin (`_sessions.requests.RequestSessions`): `Unit.serving` asks itself."""
 
     @property
     def aggregator(self) -> Minutes: ...
     @property
     def clock(self) -> Ticking: ...
-
-
-class CountedSessions(UnitSessions, Counting, Protocol):
-    """Both."""
 
 
 class AggregatorStatistics(NamedTuple):
