@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, Final
 
-from crashfree.integration import Kit
+from crashfree.integration import Kit, Unit
 from crashfree.types import Request, SessionMode
 from crashfree_integrations import body
 from crashfree_integrations.framework import framework, require
@@ -65,10 +65,11 @@ class _Serving:
     def handling(self, original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         kit = self._kit
         describe = self._request
+        service = kit.service(MECHANISM, describe)
 
         @wraps(original)
         async def handle_request(handler: Any, request: Any, *rest: Any, **named: Any) -> Any:
-            begun = kit.serve(MECHANISM, describe, request)
+            begun = Unit.serving(service, (request,))
             if begun is None:
                 kit.unit(mechanism=MECHANISM).set_request(describe, request)
                 return await original(handler, request, *rest, **named)

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, cast
 
 import crashfree
-from crashfree.integration import AnyUnit, Unit, asgi_request, unit
+from crashfree.integration import AnyUnit, Service, Unit, asgi_request, unit
 
 Message: TypeAlias = "MutableMapping[str, Any]"
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -46,7 +46,9 @@ GONE: Final = frozenset(
 
 _LIFESPAN_MARK: Final = "crashfree.lifespan"
 _REFUSED: Final = "crashfree.refused"
+_START: Final = "http.response.start"
 _BODY: Final = "http.response.body"
+_FILE: Final = "http.response.pathsend"
 _TRAILERS: Final = "http.response.trailers"
 _REFUSING: Final = "2.4"
 """From this version of the specification on, `send` raises OSError when the client has gone."""
@@ -60,24 +62,29 @@ class AsgiMiddleware:
     this process serves requests: see `session_mode` of `init`.
     """
 
-    __slots__ = ("_app", "_sessions", "_websockets")
+    __slots__ = ("_app", "_service", "_websockets")
     _app: Application
-    _sessions: bool
+    _service: Service
     _websockets: bool
 
     def __init__(self, app: Application, *, sessions: bool = True, websockets: bool = True) -> None:
+        client = crashfree.get_client()
         self._app = app
-        self._sessions = sessions
+        self._service = Service(client, MECHANISM, asgi_request, sessions=sessions)
         self._websockets = websockets
         if sessions:
-            crashfree.get_client().serves_units()
+            client.serves_units()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind != "http" and not (kind == "websocket" and self._websockets):
             await live(self._app, scope, receive, send)
             return
-        begun = AsgiUnit.serving(None, MECHANISM, asgi_request, (scope,), self._sessions)
+        service = self._service
+        client = crashfree.get_client()
+        if service.client is not client:
+            service = self._service = service.of(client)
+        begun = AsgiUnit.serving(service, (scope,))
         if begun is None:
             await self._app(scope, receive, send)
             return
@@ -86,11 +93,11 @@ class AsgiMiddleware:
         try:
             await self._app(scope, receive, send)
         except BaseException as error:
-            begun.failed(error)
+            begun.failed(error, scope)
             raise
         finally:
             if begun.live:
-                begun.closed()
+                begun.closed(scope)
             begun.leave()
 
 
@@ -98,12 +105,13 @@ class AsgiUnit(Unit):
     """Serves one connection, and hands its answer to the server. An object less than with two."""
 
     __slots__ = ("_connection", "_last", "_send", "_started")
-    _connection: Message
-    """What the server calls its scope."""
     _send: Send
-    _started: Started | None
+    # Not there before they are needed:
     _last: str | None
     """With what kind of message the answer will be over; None: when the application returns."""
+    _connection: Message
+    """What the server calls its scope."""
+    _started: Started
 
     def opened(self, scope: Message, send: Send, started: Started | None = None) -> Send:
         """Return the `send` that the application is to use. First of all.
@@ -113,56 +121,58 @@ class AsgiUnit(Unit):
         asgi: Mapping[str, str] | None = scope.get("asgi")
         if asgi is not None and asgi.get("spec_version", "") >= _REFUSING:
             send = _remembering(scope, send)
-        self._connection = scope
-        self._started = started
+        if started is not None:
+            self._started = started
+            self._connection = scope
         if scope["type"] != "http":
             return send
         self._send = send
-        self._last = _BODY
+        if started is not None or self.service.client.crashed_statuses:
+            return self._judge_and_pass_on
         return self._pass_on
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException, scope: Message) -> None:
         """Count what left the application."""
-        if not client_is_gone(error, self._connection):
+        if not client_is_gone(error, scope):
             self.crash(alone(error))
 
-    def closed(self) -> None:
+    def closed(self, scope: Message) -> None:
         """End the unit, whose answer has not."""
-        if self._started is not None and self._connection["type"] != "http":
-            self._started(self, self._connection)
+        if scope["type"] != "http" and hasattr(self, "_started"):
+            self._started(self, scope)
         self.end()
 
     # Not a coroutine: the server's own is handed on, which saves one for every message.
     def _pass_on(self, message: Message) -> Awaitable[None]:
         kind = message["type"]
-        if kind == self._last:
-            if not message.get("more_body" if kind == _BODY else "more_trailers"):
+        if kind == _START:
+            if message["status"] >= 500:
+                self._last = None
+                self.plain = False
+                turned(self)
+            elif message.get("trailers"):
+                self._last = _TRAILERS
+                self.plain = False
+        elif kind == _BODY:
+            if not message.get("more_body") and (self.plain or self._ends_with(kind)):
                 self.end()
-        elif kind == "http.response.start":
-            if (
-                message["status"] >= 500
-                or "trailers" in message
-                or self._started is not None
-                or self.client.crashed_statuses
-            ):
-                self._judge(message)
-        elif kind == "http.response.pathsend" and self._last is _BODY:
+        elif (kind == _TRAILERS and not message.get("more_trailers") and self._ends_with(kind)) or (
             # The server reads the file by itself; nothing of the program runs any more.
+            kind == _FILE and self._ends_with(_BODY)
+        ):
             self.end()
         send = self._send
         return send(message)
 
-    def _judge(self, message: Message) -> None:
-        status = message["status"]
-        if status >= 500:
-            self._last = None
-            turned(self)
-        elif message.get("trailers"):
-            self._last = _TRAILERS
-        if self.client.crashed_statuses:
-            self.answered(status)
-        if self._started is not None:
-            self._started(self, self._connection)
+    def _judge_and_pass_on(self, message: Message) -> Awaitable[None]:
+        if message["type"] == _START:
+            if hasattr(self, "_started"):
+                self._started(self, self._connection)
+            self.answered(message["status"])
+        return self._pass_on(message)
+
+    def _ends_with(self, kind: str) -> bool:
+        return getattr(self, "_last", _BODY) == kind
 
 
 async def serve(
@@ -173,11 +183,11 @@ async def serve(
     try:
         await app(scope, receive, send)
     except BaseException as error:
-        begun.failed(error)
+        begun.failed(error, scope)
         raise
     finally:
         if begun.live:
-            begun.closed()
+            begun.closed(scope)
         begun.leave()
 
 

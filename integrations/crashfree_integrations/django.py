@@ -106,13 +106,13 @@ class _Serving:
         self._personal = kit.client.options.send_default_pii
 
     def by_wsgi(self, original: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-        kit = self._kit
+        service = self._kit.service(MECHANISM, wsgi_request)
 
         @wraps(original)
         def serving(
             handler: Any, environ: wsgi.Environ, start_response: wsgi.StartResponse
         ) -> Iterable[bytes]:
-            begun = kit.serve(MECHANISM, wsgi_request, environ)
+            begun = Unit.serving(service, (environ,))
             if begun is None:
                 return original(handler, environ, start_response)
             return wsgi.serve(begun, original.__get__(handler), environ, start_response)
@@ -120,7 +120,7 @@ class _Serving:
         return serving
 
     def by_asgi(self, original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        kit = self._kit
+        service = self._kit.service(MECHANISM, asgi_request)
 
         @wraps(original)
         async def serving(
@@ -130,7 +130,7 @@ class _Serving:
             if scope["type"] not in asgi.SERVED:
                 await asgi.live(app, scope, receive, send)
                 return
-            begun = asgi.AsgiUnit.serving(kit.client, MECHANISM, asgi_request, (scope,))
+            begun = asgi.AsgiUnit.serving(service, (scope,))
             if begun is None:
                 await app(scope, receive, send)
                 return

@@ -24,17 +24,16 @@ from functools import wraps
 from types import MethodType
 from typing import Any, Final
 
-from crashfree.integration import Kit, Unit, wsgi_request
+from crashfree.integration import Kit, Service, Unit, wsgi_request
 from crashfree.types import Request, SessionMode
 from crashfree_integrations import body
 from crashfree_integrations.framework import framework, require
-from crashfree_integrations.wsgi import WHOLE, Environ, StartResponse, serve
+from crashfree_integrations.wsgi import WHOLE, Environ, StartResponse, sent, serve
 
 OLDEST: Final = "2.3"
 MECHANISM: Final = "flask"
 
 _OLDEST_WERKZEUG: Final = "2.3"
-_SERVED: Final = "crashfree.flask"
 
 
 class FlaskIntegration:
@@ -49,11 +48,11 @@ class FlaskIntegration:
         require(application, "wsgi_app", "handle_user_exception", "make_response")
         require(flask, "got_request_exception")
         serving = _Serving(kit)
-        kit.wrap(application, "__call__", serving.wrapped)
-        kit.wrap(application, "wsgi_app", serving.wrapped)
+        kit.wrap(application, "__call__", serving.with_middleware)
+        kit.wrap(application, "wsgi_app", serving.alone)
         # The class that Flask's own comes from: answers that stand for exceptions are of this one.
         responses: Any = framework("werkzeug.wrappers", _OLDEST_WERKZEUG, distribution="werkzeug")
-        kit.wrap(responses.Response, "__call__", _telling_of_bodies)
+        kit.wrap(responses.Response, "__call__", serving.bodies)
         kit.wrap(application, "handle_user_exception", _telling_of_answers(kit))
 
         def failed(sender: object, *, exception: BaseException, **_: object) -> None:
@@ -70,38 +69,97 @@ class FlaskIntegration:
 class _Serving:
     """Makes units of requests."""
 
-    __slots__ = ("_kit", "_personal")
+    __slots__ = ("_alone", "_kit", "_personal", "_service")
+    _alone: object
+    """What `alone` put in the place of `Flask.wsgi_app`."""
     _kit: Kit
     _personal: bool
+    _service: Service
 
     def __init__(self, kit: Kit) -> None:
+        self._alone = None
         self._kit = kit
         self._personal = kit.client.options.send_default_pii
+        self._service = kit.service(MECHANISM, self._request)
 
-    def wrapped(self, original: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    def with_middleware(
+        self, original: Callable[..., Iterable[bytes]]
+    ) -> Callable[..., Iterable[bytes]]:
+        """Begin the units of applications that have middleware, or are classes of their own, at
+        the outside of that."""
         kit = self._kit
-        started = self._started
-        describe = self._request
+        service = self._service
+        started = self._started if self._personal else None
 
         @wraps(original)
         def serving(app: Any, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-            if _SERVED in environ:
+            if getattr(app.wsgi_app, "__func__", None) is self._alone:
                 return original(app, environ, start_response)
-            environ[_SERVED] = True
-            begun = kit.serve(MECHANISM, describe, environ)
+            begun = Unit.serving(service, (environ,))
             if begun is None:
-                kit.unit(mechanism=MECHANISM).set_request(describe, environ)
+                kit.unit(mechanism=MECHANISM).set_request(self._request, environ)
                 return original(app, environ, start_response)
             return serve(begun, MethodType(original, app), environ, start_response, started)
 
         return serving
 
+    def alone(self, original: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+        """Begin the units of all others."""
+        kit = self._kit
+        service = self._service
+        started = self._started if self._personal else None
+        judged = self._personal or bool(kit.client.crashed_statuses)
+        # What every request asks for, found once.
+        begin = Unit.serving
+
+        @wraps(original)
+        def serving(app: Any, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            begun = begin(service, (environ,))
+            if begun is None:
+                kit.unit(mechanism=MECHANISM).set_request(self._request, environ)
+                return original(app, environ, start_response)
+            if judged:
+                return serve(begun, MethodType(original, app), environ, start_response, started)
+            # `serve`, written out, without a look at the status: Flask tells of each exception.
+            try:
+                body = original(app, environ, start_response)
+                whole: object = environ.pop(WHOLE, None)
+                if body is not whole:
+                    return sent(begun, body, environ)
+                begun.end()
+                return body
+            except BaseException as error:
+                begun.crash(error)
+                begun.end()
+                raise
+            finally:
+                begun.leave()
+
+        self._alone = serving
+        return serving
+
+    def bodies(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Note a body that is a list of strings: it need not be watched while it is sent."""
+        kit = self._kit
+        describe = self._request
+
+        @wraps(original)
+        def answering(response: Any, environ: Environ, start_response: StartResponse) -> Any:
+            body = original(response, environ, start_response)
+            if type(response.response) is list and not getattr(response, "_on_close", True):
+                environ[WHOLE] = body
+            else:
+                # Flask forgets the request before such a body is sent.
+                request = _parsed(environ)
+                if request is not None:
+                    begun = kit.unit(mechanism=MECHANISM, session=False)
+                    begun.set_request(describe, environ, request)
+            return body
+
+        return answering
+
     def _started(self, begun: Unit, environ: Environ) -> None:
-        # Flask forgets the request before the body is sent.
-        request = _parsed(environ)
-        if request is not None:
-            begun.set_request(self._request, environ, request)
-        if self._personal and begun.peek_scope().user is None:
+        if begun.peek_scope().user is None:
             user = _user()
             if user is not None:
                 begun.set_user({"id": user})
@@ -122,19 +180,6 @@ class _Serving:
                 if user is not None:
                     unit.set_user({"id": user})
         return told
-
-
-def _telling_of_bodies(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Note a body that is a list of strings: it need not be watched while it is sent."""
-
-    @wraps(original)
-    def answering(response: Any, environ: Environ, start_response: StartResponse) -> Any:
-        body = original(response, environ, start_response)
-        if response.is_sequence and not getattr(response, "_on_close", True):
-            environ[WHOLE] = body
-        return body
-
-    return answering
 
 
 def _telling_of_answers(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

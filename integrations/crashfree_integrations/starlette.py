@@ -26,7 +26,7 @@ from functools import wraps
 from types import MethodType
 from typing import Any, Final
 
-from crashfree.integration import Kit, Unit, asgi_request
+from crashfree.integration import Kit, Service, Unit, asgi_request
 from crashfree.types import Request, SessionMode
 from crashfree_integrations import body
 from crashfree_integrations.asgi import (
@@ -45,7 +45,6 @@ from crashfree_integrations.framework import framework
 OLDEST: Final = "0.37"
 MECHANISM: Final = "starlette"
 
-_SERVED: Final = "crashfree.starlette"
 _KEPT: Final = "crashfree.body"
 _RELAYED: Final = "crashfree.relayed"
 _SERVER: Final = "crashfree.server.running"
@@ -97,12 +96,11 @@ class Serving:
 
     def wrapped(self, original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         kit = self._kit
-        client = kit.client
         started = self._started if self._personal else None
-        mechanisms: dict[type, str] = {}
         personal = self._personal
         describe = self._request
         # All that every request asks for, found once.
+        services = _Services(kit, describe)
         begin = AsgiUnit.serving
 
         @wraps(original)
@@ -110,31 +108,27 @@ class Serving:
             if scope["type"] not in SERVED:
                 await live(MethodType(original, app), scope, receive, send)
                 return
-            if _SERVED in scope:
-                await original(app, scope, receive, send)
-                return
-            scope[_SERVED] = True
-            kind: type[Any] = app.__class__
-            mechanism = mechanisms.get(kind)
-            if mechanism is None:
-                mechanism = mechanisms[kind] = _mechanism(kind)
-            if personal:
-                receive = _keeping(scope, receive)
-            root = scope.get("root_path", "")
-            begun = begin(client, mechanism, describe, (app, scope, root))
+            service = services[app.__class__]
+            begun = begin(service, (app, scope))
             if begun is None:
-                kit.unit(mechanism=mechanism).set_request(describe, app, scope, root)
+                # Not for an application mounted in another one, which knows the whole path.
+                if "app" not in scope:
+                    kit.unit(mechanism=service.mechanism).set_request(describe, app, scope)
+                    if personal:
+                        receive = _keeping(scope, receive)
                 await original(app, scope, receive, send)
                 return
             send = begun.opened(scope, send, started)
+            if personal:
+                receive = _keeping(scope, receive)
             try:
                 await original(app, scope, receive, send)
             except BaseException as error:
-                begun.failed(error)
+                begun.failed(error, scope)
                 raise
             finally:
                 if begun.live:
-                    begun.closed()
+                    begun.closed(scope)
                 begun.leave()
 
         serving.__crashfree__ = True  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
@@ -146,10 +140,12 @@ class Serving:
             if user is not None:
                 begun.set_user({"id": user})
 
-    def _request(self, app: Any, scope: Message, root: str) -> Request:
+    def _request(self, app: Any, scope: Message) -> Request:
         told = asgi_request(scope)
         unit = self._kit.unit(mechanism=MECHANISM, session=False)
         if unit.scope.transaction is None:
+            # What is mounted has made the path of its own a part of it.
+            root = scope.get("app_root_path", scope.get("root_path", ""))
             template = route_template(app.routes, {**scope, "root_path": root})
             if template is not None:
                 unit.scope.set_transaction(template, "route")
@@ -184,9 +180,23 @@ def route_template(routes: Any, scope: Message) -> str | None:
     return None
 
 
-def _mechanism(kind: type) -> str:
-    fastapi = any(base.__module__.partition(".")[0] == "fastapi" for base in kind.__mro__)
-    return "fastapi" if fastapi else MECHANISM
+class _Services(dict[type, Service]):
+    """By class of application: an error tells by the name of which framework it was caught."""
+
+    __slots__ = ("_describe", "_kit")
+    _kit: Kit
+    _describe: Callable[..., Request]
+
+    def __init__(self, kit: Kit, describe: Callable[..., Request]) -> None:
+        super().__init__()
+        self._kit = kit
+        self._describe = describe
+
+    def __missing__(self, kind: type) -> Service:
+        fastapi = any(base.__module__.partition(".")[0] == "fastapi" for base in kind.__mro__)
+        service = self._kit.service("fastapi" if fastapi else MECHANISM, self._describe)
+        self[kind] = service
+        return service
 
 
 class _Relay:

@@ -20,7 +20,7 @@ from contextvars import Context, copy_context
 from typing import Any, Final, TypeAlias, cast
 
 import crashfree
-from crashfree.integration import Unit, wsgi_request
+from crashfree.integration import Service, Unit, wsgi_request
 
 Environ: TypeAlias = "dict[str, Any]"
 StartResponse: TypeAlias = Callable[..., Callable[[bytes], object]]
@@ -40,18 +40,23 @@ class WsgiMiddleware:
     application, it says that this process serves requests: see `session_mode` of `init`.
     """
 
-    __slots__ = ("_app", "_sessions")
+    __slots__ = ("_app", "_service")
     _app: Application
-    _sessions: bool
+    _service: Service
 
     def __init__(self, app: Application, *, sessions: bool = True) -> None:
+        client = crashfree.get_client()
         self._app = app
-        self._sessions = sessions
+        self._service = Service(client, MECHANISM, wsgi_request, sessions=sessions)
         if sessions:
-            crashfree.get_client().serves_units()
+            client.serves_units()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        begun = Unit.serving(None, MECHANISM, wsgi_request, (environ,), self._sessions)
+        service = self._service
+        client = crashfree.get_client()
+        if service.client is not client:
+            service = self._service = service.of(client)
+        begun = Unit.serving(service, (environ,))
         if begun is None:
             return self._app(environ, start_response)
         return serve(begun, self._app, environ, start_response)
@@ -70,7 +75,7 @@ def serve(
     """
 
     def noting(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], object]:
-        if status >= "5" or begun.client.crashed_statuses:
+        if status >= "5" or begun.service.client.crashed_statuses:
             _judge(begun, status, exc_info)
         if started is not None:
             started(begun, environ)
@@ -79,21 +84,25 @@ def serve(
         return start_response(status, headers)
 
     try:
-        body = app(environ, noting)
-        kind = type(body)
-        if kind is list or kind is tuple or environ.pop(WHOLE, None) is body:
-            # All of it is there: nothing of the program runs any more.
-            begun.end()
-            return body
-        if _is_file_wrapper(body, environ):
-            return _ended_by_close(body, begun)
-        return Body(body, begun)
+        return sent(begun, app(environ, noting), environ)
     except BaseException as error:
         begun.crash(error)
         begun.end()
         raise
     finally:
         begun.leave()
+
+
+def sent(begun: Unit, body: Iterable[bytes], environ: Environ) -> Iterable[bytes]:
+    """Return what to give to the server, so that `begun`, entered, ends with the body."""
+    kind = type(body)
+    if kind is list or kind is tuple or environ.pop(WHOLE, None) is body:
+        # All of it is there: nothing of the program runs any more.
+        begun.end()
+        return body
+    if _is_file_wrapper(body, environ):
+        return _ended_by_close(body, begun)
+    return Body(body, begun)
 
 
 class Body:

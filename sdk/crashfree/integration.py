@@ -48,6 +48,7 @@ from crashfree._client.registry import Kit as Kit
 from crashfree._client.unit import AnyUnit as AnyUnit
 from crashfree._client.unit import JoinedUnit as JoinedUnit
 from crashfree._client.unit import Segment as Segment
+from crashfree._client.unit import Service as Service
 from crashfree._client.unit import Unit as Unit
 from crashfree._client.unit import unit as unit
 
@@ -57,6 +58,7 @@ __all__ = (
     "JoinedUnit",
     "Kit",
     "Segment",
+    "Service",
     "Unit",
     "asgi_request",
     "unit",

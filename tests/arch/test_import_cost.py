@@ -113,3 +113,29 @@ print([thread.name for thread in threading.enumerate()])
         [sys.executable, "-E", "-c", script], capture_output=True, text=True, check=True
     )
     assert result.stdout.split() == ["['MainThread']"]
+
+
+def test_a_process_that_serves_loads_nothing_of_ours_any_more() -> None:
+    """What is loaded between requests scatters the memory that all later ones work in."""
+    script = """
+import sys
+import crashfree
+from crashfree_integrations.wsgi import WsgiMiddleware
+crashfree.init("http://key@127.0.0.1:9/1", release="app@1.0.0", spool_dir=sys.argv[1])
+
+def program(environ, start_response):
+    start_response("200 OK", [])
+    crashfree.capture_message("noted")
+    return [b"fine"]
+
+served = WsgiMiddleware(program)
+before = set(sys.modules)
+served({"REQUEST_METHOD": "GET", "PATH_INFO": "/"}, lambda status, headers: None)
+crashfree.close()
+print([name for name in sorted(set(sys.modules) - before) if name.startswith("crashfree")])
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        result = subprocess.run(
+            [sys.executable, "-E", "-c", script, folder], capture_output=True, text=True, check=True
+        )
+    assert result.stdout.strip() == "[]"

@@ -163,6 +163,19 @@ class TestFlaskNamed(HttpContract):
     harness: Harness = _Harness()
 
 
+def test_what_fails_in_an_application_class_around_flask_crashes_the_request() -> None:
+    def signing(app: Any, environ: Any, start_response: Any) -> Any:
+        body = flask.Flask.wsgi_app(app, environ, start_response)
+        raise BufferError(f"cannot sign {body!r}")
+
+    app = type("Signed", (flask.Flask,), {"wsgi_app": signing})("signed")
+    app.add_url_rule("/ok", view_func=lambda: "fine")
+    with capture(integrations=["flask"]) as seen:
+        call_wsgi(app, "/ok")
+    assert counts(seen) == {"crashed": 1}
+    assert [event["exception"]["values"][0]["type"] for event in seen.events] == ["BufferError"]
+
+
 @pytest.mark.parametrize("debug", ["testing", "debug"])
 def test_an_exception_that_flask_lets_through_is_one_event(debug: str) -> None:
     app = program()

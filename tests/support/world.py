@@ -7,7 +7,7 @@ from typing import Any
 from crashfree._capture.scope import Scope
 from crashfree._client.client import Client
 from crashfree._client.options import Options
-from crashfree._client.unit import Unit
+from crashfree._client.unit import Unit, begin_unit
 from crashfree._delivery.memory import MemoryTransport
 from crashfree._protocol.dsn import Dsn
 from crashfree.release import Release
@@ -64,8 +64,8 @@ class World:
         return self.fail(error, mechanism=UNHANDLED, **how)
 
     def unit(self) -> Unit:
-        begun = Unit.serving(self.client, "test", None, entered=False)
-        assert begun is not None
+        begun = begin_unit(self.client, "test")
+        assert isinstance(begun, Unit)
         return begun
 
     @property

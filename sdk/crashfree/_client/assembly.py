@@ -10,6 +10,7 @@ Threads: the one that makes the client.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 
 from crashfree._client import guard
 from crashfree._client.options import Options
@@ -132,6 +133,17 @@ class Parts(NamedTuple):
     run_notes: RunNotes | None
     reporter: Callable[[], Reporter]
     """Loads and makes what captures: the larger half of the library."""
+
+    def load(self) -> None:
+        """Load what a server will need, and a program that is one session loads by and by.
+
+        What is loaded while requests are being served lies scattered among what they leave behind,
+        and each request after it costs 3 % more, as long as the process lives
+        (`tests/bench/frameworks.py`). Threads: any.
+        """
+        _load_what_captures()
+        if self.https:
+            _load_what_delivers()
 
 
 def assemble(
@@ -265,6 +277,14 @@ def _proxied(options: Options, environ: Mapping[str, str]) -> bool:
     )
 
 
+def _load_what_delivers() -> None:
+    with forkgate.importing():
+        import_module("crashfree._client.autopsy")
+        import_module("crashfree._delivery.httptransport")
+        # For what a server answers.
+        import_module("crashfree._ground.jsondecode")
+
+
 def _carrier_maker(
     options: Options, environ: Mapping[str, str]
 ) -> Callable[[Dsn, Worker, Clock, Discards, SpoolDirectory | None], Carrier]:
@@ -389,10 +409,16 @@ def _attributes(release: Release, options: Options) -> SessionAttributes:
 # --- events ---------------------------------------------------------------------------------
 
 
-def _reporter(options: Options, integrations: Callable[[], list[str]], clock: Clock) -> Reporter:
+def _load_what_captures() -> None:
     with forkgate.importing():
         # Timestamps ask for it late; a crash must not have to.
-        __import__("datetime")
+        import_module("datetime")
+        import_module("crashfree._client.pipeline")
+
+
+def _reporter(options: Options, integrations: Callable[[], list[str]], clock: Clock) -> Reporter:
+    _load_what_captures()
+    with forkgate.importing():
         from crashfree._capture.settings import CaptureSettings
         from crashfree._client.pipeline import Filters, Pipeline
     settings = CaptureSettings(

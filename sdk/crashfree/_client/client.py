@@ -188,7 +188,13 @@ class Client:
 
         Source: sessions.md section 2 (one process should use one mode).
         """
-        if not self._application_mode or self._parts.options.session_mode == "application":
+        if self._parts.options.session_mode == "application":
+            return
+        self._serve()
+        self._parts.load()
+
+    def _serve(self) -> None:
+        if not self._application_mode:
             return
         self._parts.sessions.application.withdraw()
         self._application_mode = False
@@ -207,7 +213,8 @@ class Client:
         if self.counting:
             return
         self.counting = True
-        self.serves_units()
+        if parts.options.session_mode != "application":
+            self._serve()
         if parts.options.auto_session_tracking:
             self.unit_sessions = parts.sessions.counted
         if parts.sessions.aggregator is None or self.closed:

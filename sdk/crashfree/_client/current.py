@@ -21,6 +21,9 @@ from crashfree._ground.typed import Final, NamedTuple, Protocol, TypeAlias
 class RunningUnit(Running, Protocol):
     """The unit whose work this context does."""
 
+    plain: bool
+    """Whether it has nothing to keep when it is left."""
+
     @property
     def scope(self) -> Scope:
         """The isolation scope of the unit, made at first need."""
@@ -98,7 +101,7 @@ def current_scope() -> Scope:
     unit, isolation, scope = PLACE.get() or _NOWHERE
     if scope is None:
         scope = Scope()
-        PLACE.set((unit, isolation, scope))
+        _entered((unit, isolation, scope))
     return scope
 
 
@@ -161,6 +164,8 @@ def leave_current(block: Block) -> None:
 
 
 def _entered(place: Place) -> Place:
+    if place[0] is not None:
+        place[0].plain = False
     PLACE.set(place)
     return place
 

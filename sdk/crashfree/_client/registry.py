@@ -17,7 +17,7 @@ from types import ModuleType
 from crashfree._client import current, guard, whenimported
 from crashfree._client.client import Client
 from crashfree._client.entrypoints import EntryPoint, entry_points
-from crashfree._client.unit import AnyUnit, RequestSource, Unit, begin_unit
+from crashfree._client.unit import AnyUnit, RequestSource, Service, begin_unit
 from crashfree._ground import log
 from crashfree._ground.typed import Protocol, TypeVar, cast, runtime_checkable
 from crashfree.errors import IntegrationError
@@ -75,13 +75,9 @@ class Kit:
         """
         return begin_unit(self._client, mechanism, session=session)
 
-    def serve(self, mechanism: str, request: RequestSource, *given: object) -> Unit | None:
-        """Begin a unit that serves a request, and work for it from here on, until `leave`.
-
-        `request(*given)` describes it, and is called when an event is made. None when a unit is
-        running in this context: `unit` returns it. The cheapest way to begin one.
-        """
-        return Unit.serving(self._client, mechanism, request, given)
+    def service(self, mechanism: str, request: RequestSource | None = None) -> Service:
+        """Return what units of this integration have in common, for `Unit.serving`."""
+        return Service(self._client, mechanism, request)
 
     def account(self, error: BaseException, *, mechanism: Mechanism) -> None:
         """Count an error that another SDK reports for the session it happened in."""

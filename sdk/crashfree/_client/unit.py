@@ -32,6 +32,38 @@ _put = PLACE.set
 _back = PLACE.reset
 
 
+class Service:
+    """What the units of one framework have in common. Made once, never changed.
+
+    `request`, called with what a unit was begun with, describes the request that it serves; called
+    when an event is made. None: nobody knows. `sessions=False`: they are not counted.
+    """
+
+    __slots__ = ("client", "mechanism", "request", "sessions")
+    client: Client
+    """The client they count for, also after another one was made."""
+    mechanism: str
+    request: RequestSource | None
+    sessions: bool
+
+    def __init__(
+        self,
+        client: Client,
+        mechanism: str,
+        request: RequestSource | None = None,
+        *,
+        sessions: bool = True,
+    ) -> None:
+        self.client = client
+        self.mechanism = mechanism
+        self.request = request
+        self.sessions = sessions
+
+    def of(self, client: Client) -> Service:
+        """Return the same for another client."""
+        return Service(client, self.mechanism, self.request, sessions=self.sessions)
+
+
 class Unit(UnitSession):
     """One unit of work. Context manager around all of it, or entered and left by hand.
 
@@ -46,58 +78,47 @@ class Unit(UnitSession):
         "_outer",
         "_own",
         "_request",
-        "client",
-        "mechanism",
+        "service",
     )
-    client: Client
-    """The client it counts for, also after another one was made."""
+    service: Service
     applies: Scope
     """The isolation scope that applies: the process's, until somebody wants to write to it."""
-    _own: bool
-    """Whether it is this unit's alone."""
-    _current: Scope | None
-    _request: RequestSource | None
     _given: tuple[object, ...]
     _entered: current.Entry | None
+    # Not there while it is plain:
+    _own: bool
+    """Whether the scope is this unit's alone."""
+    _request: RequestSource
+    """Asked instead of the service's."""
+    _current: Scope | None
     _outer: tuple[current.Entry, ...]
     """Where it was entered before and is not left yet, first entry first."""
-    mechanism: str
 
     # One function, and no `__init__`: to call one takes as long as all these assignments.
     @classmethod
-    def serving(
-        cls: type[U],
-        client: Client | None,
-        mechanism: str,
-        request: RequestSource | None,
-        given: tuple[object, ...] = (),
-        session: bool = True,
-        entered: bool = True,
-    ) -> U | None:
+    def serving(cls: type[U], service: Service, given: tuple[object, ...] = ()) -> U | None:
         """Begin a unit that serves a request, and work for it from here on, until `leave`.
 
-        `client` None: the one of the moment. None when one of its units is running in this context:
-        `unit` returns it. One that has ended is none: some servers begin the next request of a
-        connection in the context of the one before. For the rest see `Kit.serve`.
+        None when a unit of the same client is running in this context: `unit` returns it. One that
+        has ended is none: some servers begin the next request of a connection in the context of
+        the one before. The cheapest way to begin a unit.
         """
-        if client is None:
-            client = current.client()
         place = _here()
-        if place is not None:
-            running = place[0]
-            if isinstance(running, Unit) and running.client is client and not running.ended:
-                return None
+        if place is not None and _is_running(place[0], service.client):
+            return None
         unit = cls()
-        sessions = client.unit_sessions
-        if sessions is None or not session:
-            _begin(client, unit, session and client.options.auto_session_tracking)
+        unit.applies = current.process_scope() if place is not None else current.of_process
+        unit.service = service
+        unit._given = given
+        sessions = service.client.unit_sessions
+        if sessions is None or not service.sessions:
+            _begin(unit, service.sessions and service.client.options.auto_session_tracking)
         else:
             # `RequestSessions.begin_as`, written out.
-            aggregator = sessions.aggregator
             now = sessions.clock.time()
-            minute = aggregator.minute
+            minute = sessions.aggregator.minute
             if not minute.start <= now < minute.end:
-                minute = aggregator.turn(now)
+                minute = sessions.aggregator.turn(now)
             write = minute.ledger.write
             try:
                 write(minute.begun)
@@ -106,19 +127,30 @@ class Unit(UnitSession):
             if PARALLEL:
                 unit.turn = [None]
             unit.minute = minute
-            unit.did = None
-            unit.troubled = False
-            unit.unended = unit.live = True
-        unit.client = client
-        unit.mechanism = mechanism
-        unit.applies = current.of_process if place is None or place[1] is None else place[1]
-        unit._own = False
-        unit._current = None
-        unit._request = request
-        unit._given = given
-        unit._outer = ()
-        unit._entered = _put((unit, None, None)) if entered else None
+            unit.plain = unit.unended = unit.live = True
+        unit._entered = _put((unit, None, None))
         return unit
+
+    @classmethod
+    def paused(cls: type[U], service: Service, session: bool) -> U:
+        """Begin a unit that nobody works for yet. `session`: whether it is counted."""
+        unit = cls()
+        unit.applies = current.process_scope()
+        unit.service = service
+        unit._given = ()
+        unit._entered = None
+        _begin(unit, session)
+        return unit
+
+    @property
+    def client(self) -> Client:
+        """The client it counts for, also after another one was made."""
+        return self.service.client
+
+    @property
+    def mechanism(self) -> str:
+        """What its errors say of how they were caught."""
+        return self.service.mechanism
 
     @property
     def session(self) -> UnitSession:
@@ -128,7 +160,7 @@ class Unit(UnitSession):
     @property
     def scope(self) -> Scope:
         """The isolation scope of this unit; a copy of the process's, made at first need."""
-        if not self._own:
+        if not getattr(self, "_own", False):
             self.applies = self.applies.fork()
             self._own = True
         return self.applies
@@ -147,7 +179,7 @@ class Unit(UnitSession):
 
     def request(self) -> Request | None:
         """Return the request that is being served; None when nobody said."""
-        source = self._request
+        source = getattr(self, "_request", None) or self.service.request
         return None if source is None else _request_from(source, self._given)
 
     def set_transaction(self, name: str) -> None:
@@ -168,7 +200,7 @@ class Unit(UnitSession):
         How a unit ends by will (Ctrl-C, a client that went away, a cancelled task, exit with
         status 0) is no crash and makes no event. Does not end the unit.
         """
-        return _crash(self, error, mechanism or self.mechanism)
+        return _crash(self, error, mechanism or self.service.mechanism)
 
     def fail(self) -> None:
         """Count the unit as crashed without an error to show (a status in `crashed_statuses`)."""
@@ -176,7 +208,7 @@ class Unit(UnitSession):
 
     def answered(self, status: int) -> None:
         """Say which HTTP status was sent; some may count as crashes by `crashed_statuses`."""
-        if status in self.client.crashed_statuses:
+        if status in self.service.client.crashed_statuses:
             self.account("crashed")
 
     def enter(self) -> None:
@@ -185,29 +217,32 @@ class Unit(UnitSession):
         An isolation_scope() block around the whole unit does not hide the unit's own scope.
         """
         if self._entered is not None:
-            self._outer = (*self._outer, self._entered)
-        # One variable and nothing read: this and `leave` run for every request.
-        self._entered = _put((self, None, self._current))
+            self._outer = (*getattr(self, "_outer", ()), self._entered)
+        self.plain = False
+        self._entered = _put((self, None, getattr(self, "_current", None)))
 
     def leave(self) -> None:
         """Stop working for this unit in this context."""
         entered = self._entered
         if entered is None:
             return
-        if self._outer:
-            *outer, self._entered = self._outer
-            self._outer = tuple(outer)
-        else:
-            self._entered = None
-        place = _here()
+        self._entered = None
+        place = None
+        if not self.plain:
+            place = _here()
+            outer = getattr(self, "_outer", ())
+            if outer:
+                *outer, self._entered = outer
+                self._outer = tuple(outer)
         try:
             _back(entered)
         except (ValueError, RuntimeError):
             # A coroutine that was thrown away is closed by the collector, in whatever context it
             # finds, or while its unit was paused; there is nothing to leave there.
             return
-        # The innermost scope stays the unit's, for its next segment.
-        self._current = None if place is None else place[2]
+        if place is not None:
+            # The innermost scope stays the unit's, for its next segment.
+            self._current = place[2]
 
     def __enter__(self) -> Unit:
         self.enter()
@@ -333,19 +368,23 @@ def begin_unit(
     `automatic`: nobody asked for this one by name, so `auto_session_tracking` decides.
     """
     running = current.unit()
-    if isinstance(running, Unit) and running.client is client:
+    if isinstance(running, Unit) and running.service.client is client:
         return JoinedUnit(running)
-    begun = Unit.serving(client, mechanism, None, (), session and automatic, entered=False)
-    assert begun is not None
-    if session and not automatic:
-        _begin(client, begun, True)
-    return begun
+    return Unit.paused(
+        Service(client, mechanism),
+        session and (client.options.auto_session_tracking or not automatic),
+    )
 
 
-def _begin(client: Client, unit: Unit, session: bool) -> None:
+def _is_running(running: object, client: Client) -> bool:
+    return isinstance(running, Unit) and running.service.client is client and not running.ended
+
+
+def _begin(unit: Unit, session: bool) -> None:
     if not session:
         unit.idle()
         return
+    client = unit.service.client
     if not client.counting:
         _start_counting(client)
     client.sessions.requests.begin_as(unit)

@@ -45,6 +45,7 @@ class RequestSessions:
         if PARALLEL:
             session.turn = [None]
         session.minute = minute
-        session.did = did
-        session.troubled = False
+        if did is not None:
+            session.did = did
+        session.plain = did is None
         session.unended = session.live = True

@@ -102,7 +102,7 @@ class UnitSession:
         "did",
         "live",
         "minute",
-        "troubled",
+        "plain",
         "turn",
         "unended",
     )
@@ -116,11 +116,12 @@ class UnitSession:
     To read: asking for what is not there any more costs more.
     """
     minute: Minute
-    did: str | None
+    plain: bool
+    """Whether nothing more is to be said of it than that it began: while this is so, what is named
+    below `applies` is not even there."""
     applies: Any
     """A `Served`, of a unit its scope: asked for the user when the session ends."""
-    troubled: bool
-    """Whether one of the three flags is set; before, they are not even there."""
+    did: str | None
     _errored: bool
     _unhandled: bool
     _crashed: bool
@@ -128,13 +129,12 @@ class UnitSession:
     def idle(self) -> None:
         """Begin nothing: it counts nothing, and never ends."""
         self.live = False
-        self.unended = True
-        self.turn = [None]
+        self.plain = True
 
     @property
     def ended(self) -> bool:
         """Whether `end` was called for a session that had begun."""
-        return not self.live and (not self.turn if PARALLEL else not hasattr(self, "unended"))
+        return not self.live and hasattr(self, "minute")
 
     def account(self, verdict: Verdict, *, counted: bool = False) -> None:
         """Note what an error means for this unit. After its end, nothing.
@@ -145,11 +145,16 @@ class UnitSession:
             return
         # Three flags and no counter: setting one is atomic, and the worst one wins in the end.
         if verdict == "errored":
-            self._errored = self.troubled = True
+            self._errored = True
         elif verdict == "unhandled":
-            self._unhandled = self.troubled = True
-        elif verdict == "crashed" and not hasattr(self, "_crashed"):
-            self._crashed = self.troubled = True
+            self._unhandled = True
+        elif verdict == "none" or hasattr(self, "_crashed"):
+            return
+        else:
+            self._crashed = True
+        # After the flag: who sees that it is plain no more finds out why.
+        self.plain = False
+        if verdict == "crashed":
             minute = self.minute
             try:
                 minute.ledger.write(minute.marked)
@@ -158,8 +163,6 @@ class UnitSession:
 
     def end(self, user: Mapping[str, object] | None = None) -> None:
         """Count it, the first time this is called. `user`: for whom; None: who was set."""
-        if not self.live:
-            return
         try:
             if PARALLEL:
                 self.turn.pop()
@@ -169,17 +172,25 @@ class UnitSession:
             return
         self.live = False
         minute = self.minute
-        word = self._worst() if self.troubled else minute.exited
-        if user is None:
-            user = self.applies.user
-        if user is not None or self.did:
-            word = minute.named(word, user, self.did) or word
+        if self.plain and user is None and self.applies.user is None:
+            word = minute.exited
+        else:
+            word = self._word(user)
         # Taken out first: interpreters do not specialize the call of what is kept in a slot.
         write = minute.ledger.write
         try:
             write(word)
         except ValueError:
             minute.full(word)
+
+    def _word(self, user: Mapping[str, object] | None) -> bytes:
+        word = self._worst()
+        if user is None:
+            user = self.applies.user
+        did = getattr(self, "did", None)
+        if user is None and not did:
+            return word
+        return self.minute.named(word, user, did) or word
 
     def _worst(self) -> bytes:
         minute = self.minute

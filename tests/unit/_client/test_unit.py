@@ -13,7 +13,7 @@ import crashfree
 from crashfree._client import guard
 from crashfree._client.unit import ends_by_will
 from crashfree._sessions.unitsession import UnitSession
-from crashfree.integration import JoinedUnit, Unit, unit
+from crashfree.integration import JoinedUnit, Service, Unit, unit
 from crashfree.testing import capture
 from crashfree.types import Request
 from tests.support.world import World
@@ -273,9 +273,10 @@ def test_a_request_is_served_by_one_unit_that_is_entered_from_the_start() -> Non
         return {"method": method, "url": url}
 
     with capture(session_mode="request") as seen:
-        begun = Unit.serving(None, "test", describe, ("GET", "http://shop/cart"))
+        service = Service(crashfree.get_client(), "test", describe)
+        begun = Unit.serving(service, ("GET", "http://shop/cart"))
         assert begun is not None
-        assert Unit.serving(None, "inner", describe, ("GET", "http://shop/other")) is None
+        assert Unit.serving(service, ("GET", "http://shop/other")) is None
         crashfree.capture_message("x")
         begun.leave()
         begun.end()
@@ -323,11 +324,12 @@ def test_a_unit_that_has_ended_is_no_part_of_the_next_request() -> None:
         return {"method": "GET"}
 
     with capture(session_mode="request") as seen:
-        first = Unit.serving(None, "test", describe)
+        service = Service(crashfree.get_client(), "test", describe)
+        first = Unit.serving(service)
         assert first is not None
         first.end()
         assert isinstance(unit(mechanism="still of the first"), JoinedUnit)
-        second = Unit.serving(None, "test", describe)
+        second = Unit.serving(service)
         assert second is not None
         second.end()
         second.leave()
@@ -338,9 +340,10 @@ def test_a_unit_that_has_ended_is_no_part_of_the_next_request() -> None:
 def test_a_unit_without_a_session_is_joined_for_as_long_as_it_is_entered() -> None:
     """`sessions=False` of a middleware holds for what is nested in it."""
     with capture(session_mode="request") as seen:
-        outer = Unit.serving(None, "test", None, session=False)
+        client = crashfree.get_client()
+        outer = Unit.serving(Service(client, "test", sessions=False))
         assert outer is not None
         outer.end()
-        assert Unit.serving(None, "inner", None) is None
+        assert Unit.serving(Service(client, "inner")) is None
         outer.leave()
     assert counts(seen) == {}
