@@ -74,7 +74,8 @@ class LoggingIntegration:
 
         def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
             def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> Any:
-                rules.take(record)
+                if record.name not in ACCESS_LOGGERS:
+                    rules.take(record)
                 return original(logger, record)
 
             return call_handlers
@@ -102,7 +103,8 @@ class CrashfreeHandler(logging.Handler):
         self._rules = _Rules(breadcrumb_level, event_level, ())
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._rules.take(record)
+        if record.name not in ACCESS_LOGGERS:
+            self._rules.take(record)
 
 
 class _Rules:
@@ -127,8 +129,6 @@ class _Rules:
         if level < self._breadcrumbs and level < self._events:
             return
         name = record.name
-        if name in ACCESS_LOGGERS:
-            return
         if _below(name, self._ignored):
             return
         if level >= self._events and not _below(name, FRAMEWORK_LOGGERS):
