@@ -85,7 +85,7 @@ class Unit(UnitSession):
     """The isolation scope that applies: the process's, until somebody wants to write to it."""
     _given: tuple[object, ...]
     _entered: current.Entry | None
-    # Not there while it is plain:
+    # Not there before they are needed:
     _own: bool
     """Whether the scope is this unit's alone."""
     _request: RequestSource
