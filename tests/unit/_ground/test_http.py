@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -573,7 +574,9 @@ class TestGreenSockets:
             return 7
 
         get_ident.__module__ = "gevent.thread"
-        monkeypatch.setattr(threading, "get_ident", get_ident)
+        # For the library alone: a thread that ends meanwhile asks the module itself who it is.
+        patched = SimpleNamespace(get_ident=get_ident)
+        monkeypatch.setattr("crashfree._ground.http.threading", patched)
         assert self.link("gevent._socket3").owner() is None
 
     def test_a_connection_of_another_thread_is_left_to_it(
