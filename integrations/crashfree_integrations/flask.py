@@ -89,7 +89,7 @@ class _Serving:
         the outside of that."""
         kit = self._kit
         service = self._service
-        started = self._started if self._personal else None
+        started = self._started
 
         @wraps(original)
         def serving(app: Any, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -107,7 +107,8 @@ class _Serving:
         """Begin the units of all others."""
         kit = self._kit
         service = self._service
-        started = self._started if self._personal else None
+        describe = self._request
+        started = self._started
         judged = self._personal or bool(kit.client.crashed_statuses)
         # What every request asks for, found once.
         begin = Unit.serving
@@ -116,18 +117,20 @@ class _Serving:
         def serving(app: Any, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
             begun = begin(service, (environ,))
             if begun is None:
-                kit.unit(mechanism=MECHANISM).set_request(self._request, environ)
+                kit.unit(mechanism=MECHANISM).set_request(describe, environ)
                 return original(app, environ, start_response)
             if judged:
                 return serve(begun, MethodType(original, app), environ, start_response, started)
             # `serve`, written out, without a look at the status: Flask tells of each exception.
             try:
-                body = original(app, environ, start_response)
-                whole: object = environ.pop(WHOLE, None)
-                if body is not whole:
-                    return sent(begun, body, environ)
-                begun.end()
-                return body
+                try:
+                    body = original(app, environ, start_response)
+                finally:
+                    # For what goes on after the answer, or has just failed.
+                    whole = environ.get(WHOLE)
+                    if whole is not None:
+                        begun.set_request(describe, environ, whole[1])
+                return sent(begun, body, environ)
             except BaseException as error:
                 begun.crash(error)
                 begun.end()
@@ -146,20 +149,22 @@ class _Serving:
         @wraps(original)
         def answering(response: Any, environ: Environ, start_response: StartResponse) -> Any:
             body = original(response, environ, start_response)
+            # Flask forgets it when it returns.
+            request = _parsed(environ)
             if type(response.response) is list and not getattr(response, "_on_close", True):
-                environ[WHOLE] = body
-            else:
-                # Flask forgets the request before such a body is sent.
-                request = _parsed(environ)
-                if request is not None:
-                    begun = kit.unit(mechanism=MECHANISM, session=False)
-                    begun.set_request(describe, environ, request)
+                environ[WHOLE] = (body, request)
+            elif request is not None:
+                begun = kit.unit(mechanism=MECHANISM, session=False)
+                begun.set_request(describe, environ, request)
             return body
 
         return answering
 
     def _started(self, begun: Unit, environ: Environ) -> None:
-        if begun.peek_scope().user is None:
+        request = _parsed(environ)
+        if request is not None:
+            begun.set_request(self._request, environ, request)
+        if self._personal and begun.peek_scope().user is None:
             user = _user()
             if user is not None:
                 begun.set_user({"id": user})

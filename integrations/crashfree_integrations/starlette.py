@@ -99,6 +99,7 @@ class Serving:
         started = self._started if self._personal else None
         personal = self._personal
         describe = self._request
+        starlette: type = _part("applications").Starlette
         # All that every request asks for, found once.
         services = _Services(kit, describe)
         begin = AsgiUnit.serving
@@ -112,7 +113,7 @@ class Serving:
             begun = begin(service, (app, scope))
             if begun is None:
                 # Not for an application mounted in another one, which knows the whole path.
-                if "app" not in scope:
+                if not isinstance(scope.get("app"), starlette):
                     kit.unit(mechanism=service.mechanism).set_request(describe, app, scope)
                     if personal:
                         receive = _keeping(scope, receive)

@@ -29,7 +29,8 @@ Started: TypeAlias = Callable[[Unit, Environ], None]
 
 MECHANISM = "wsgi"
 WHOLE = "crashfree.whole"
-"""Where an integration notes a body whose parts are all made, in the environment."""
+"""Where an integration notes a body whose parts are all made, and its request, in the environment.
+"""
 _OVER: Final = object()
 
 
@@ -96,7 +97,8 @@ def serve(
 def sent(begun: Unit, body: Iterable[bytes], environ: Environ) -> Iterable[bytes]:
     """Return what to give to the server, so that `begun`, entered, ends with the body."""
     kind = type(body)
-    if kind is list or kind is tuple or environ.pop(WHOLE, None) is body:
+    whole = environ.pop(WHOLE, None)
+    if kind is list or kind is tuple or (whole is not None and whole[0] is body):
         # All of it is there: nothing of the program runs any more.
         begun.end()
         return body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
@@ -174,6 +175,46 @@ def test_what_fails_in_an_application_class_around_flask_crashes_the_request() -
         call_wsgi(app, "/ok")
     assert counts(seen) == {"crashed": 1}
     assert [event["exception"]["values"][0]["type"] for event in seen.events] == ["BufferError"]
+
+
+@pytest.mark.parametrize("middleware", [False, True])
+def test_what_fails_when_the_answer_is_made_names_its_route(middleware: bool) -> None:
+    """Flask has forgotten the request by then."""
+    app = program()
+    if middleware:
+        app.wsgi_app = lambda environ, start, inner=app.wsgi_app: inner(environ, start)
+
+    @app.teardown_request
+    def close(_: BaseException | None) -> None:
+        raise BufferError("cannot be closed")
+
+    with capture(integrations=["flask"]) as seen:
+        talk = call_wsgi(app, "/ok")
+    assert isinstance(talk.escaped, BufferError)
+    assert counts(seen) == {"crashed": 1}
+    assert seen.events[0].get("transaction") == "/ok"
+
+
+@pytest.mark.parametrize("path", ["/kept", "/kept-stream"])
+def test_work_that_outlives_its_request_still_names_its_route(path: str) -> None:
+    app = program()
+    kept: list[Context] = []
+
+    @app.get("/kept")
+    def whole() -> str:
+        kept.append(copy_context())
+        return "fine"
+
+    @app.get("/kept-stream")
+    def streamed() -> Any:
+        kept.append(copy_context())
+        return flask.Response(iter(("fi", "ne")))
+
+    with capture(integrations=["flask"]) as seen:
+        call_wsgi(app, path)
+        kept[0].run(crashfree.capture_message, "later")
+    assert counts(seen) == {"exited": 1}
+    assert seen.events[0].get("transaction") == path
 
 
 @pytest.mark.parametrize("debug", ["testing", "debug"])

@@ -249,6 +249,19 @@ def test_a_route_below_a_mount_is_named_with_it() -> None:
     assert event["request"]["url"] == "http://testserver/api/acme/users/7"
 
 
+def test_an_application_inside_of_another_framework_names_its_routes() -> None:
+    inner = program()
+
+    async def foreign(scope: Any, receive: Any, send: Any) -> None:
+        scope["app"] = "not Starlette"
+        await inner(scope, receive, send)
+
+    with capture(integrations=[StarletteIntegration()]) as seen:
+        call_asgi(AsgiMiddleware(foreign), ROUTED)
+    assert counts(seen) == {"crashed": 1}
+    assert seen.events[0]["transaction"] == "/items/{item:int}/error"
+
+
 def test_a_general_exception_handler_does_not_hide_crashes() -> None:
     app = Starlette(routes=ROUTES, exception_handlers={Exception: broken})
     with capture(integrations=[StarletteIntegration()]) as seen:
