@@ -12,13 +12,13 @@ import gc
 import signal
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 import crashfree
 from crashfree import add_breadcrumb, capture_exception, capture_message, set_extra, set_tag
 from crashfree.testing import capture
+from tests.support.alarm import Alarm
 
 
 class Dying:
@@ -68,28 +68,23 @@ def test_finalizers_that_capture_run_in_the_middle_of_captures(eager_collector: 
 def test_signal_handlers_that_capture_strike_at_any_moment() -> None:
     struck = depth = 0
 
-    def handler(number: int, frame: Any) -> None:
+    def handler() -> None:
         nonlocal struck, depth
         struck += 1
         depth += 1
         # One strikes inside another; bounded, since a slow machine would do nothing else.
         if depth < 5:
-            signal.setitimer(signal.ITIMER_REAL, 0.0005 if struck < 500 else 0)
+            alarm.strike(0.0005 if struck < 500 else 0)
         set_tag("signal", str(struck))
         capture_message(f"signal {struck}")
         depth -= 1
-        signal.setitimer(signal.ITIMER_REAL, 0.0005 if struck < 500 else 0)
+        alarm.strike(0.0005 if struck < 500 else 0)
 
-    with capture(error_storm_limit=0) as seen:
-        before = signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.0005)
-        try:
-            for number in range(400):
-                add_breadcrumb(message=f"{number}")
-                assert capture_message(f"own {number}") is not None
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+    with capture(error_storm_limit=0) as seen, Alarm(handler) as alarm:
+        alarm.strike(0.0005)
+        for number in range(400):
+            add_breadcrumb(message=f"{number}")
+            assert capture_message(f"own {number}") is not None
     own = [event["message"] for event in seen.events if event["message"].startswith("own")]
     assert own == [f"own {number}" for number in range(400)]
     assert struck > 0

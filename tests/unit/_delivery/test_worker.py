@@ -13,6 +13,7 @@ import pytest
 
 from crashfree._delivery.worker import THREAD_NAME, Worker
 from crashfree._ground.clock import SYSTEM_CLOCK
+from tests.support.alarm import Alarm
 from tests.support.clock import FakeClock
 from tests.support.waiting import wait_until
 
@@ -362,16 +363,9 @@ class TestSignals:
         hold = threading.Event()
         worker.submit(lambda: hold.wait(0.3) and None)
 
-        def handler(number: int, frame: object) -> None:
-            answers.append(worker.flush(5.0))
-
-        before = signal.signal(signal.SIGALRM, handler)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with Alarm(lambda: answers.append(worker.flush(5.0))) as alarm:
+            alarm.strike(0.05)
             assert worker.flush(5.0)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
         assert answers == [True]
 
     @pytest.mark.slow
@@ -380,21 +374,17 @@ class TestSignals:
         from_main: list[int] = []
         entered = 0
 
-        def handler(number: int, frame: object) -> None:
+        def handler() -> None:
             nonlocal entered
             if worker.submit(lambda: from_signals.append(1)):
                 entered += 1
 
-        before = signal.signal(signal.SIGALRM, handler)
         submitted = 0
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+        with Alarm(handler) as alarm:
+            alarm.strike(0.0002, every=0.0002)
             deadline = time.monotonic() + 30
             while entered < 4_000 and time.monotonic() < deadline:
                 submitted += worker.submit(lambda: from_main.append(1))
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
         assert entered >= 4_000
         assert worker.flush(20.0)
         assert len(from_signals) == entered

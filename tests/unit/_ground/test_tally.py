@@ -7,13 +7,13 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crashfree._ground.tally import Tally
+from tests.support.alarm import Alarm
 
 
 def test_counts_add_up_by_key() -> None:
@@ -132,37 +132,27 @@ def test_threads_that_add_and_take_at_once_lose_nothing() -> None:
     assert total == {-1: adders * each // 2, **dict.fromkeys(range(adders), each // 2)}
 
 
-@pytest.fixture
-def alarm() -> Iterator[None]:
-    previous = signal.getsignal(signal.SIGALRM)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, previous)
-
-
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers here")
-@pytest.mark.usefixtures("alarm")
 def test_a_signal_handler_that_counts_loses_nothing() -> None:
     tally: Tally[str] = Tally()
     entries = 0
 
-    def handler(_signum: int, _frame: object) -> None:
+    def handler() -> None:
         nonlocal entries
         entries += 1
         tally.add("signal")
         tally.add("both")
 
-    signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
     total: Counter[str] = Counter()
     added = 0
-    deadline = time.monotonic() + 20
-    while entries < 1000 and time.monotonic() < deadline:
-        for _ in range(100):
-            tally.add("both")
-        added += 100
-        total.update(tally.take())
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    with Alarm(handler) as alarm:
+        alarm.strike(0.0002, every=0.0002)
+        deadline = time.monotonic() + 20
+        while entries < 1000 and time.monotonic() < deadline:
+            for _ in range(100):
+                tally.add("both")
+            added += 100
+            total.update(tally.take())
     total.update(tally.take())
     assert entries >= 1000
     assert total == {"signal": entries, "both": added + entries}
