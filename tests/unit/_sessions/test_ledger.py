@@ -23,6 +23,7 @@ from crashfree._sessions.aggregator import with_user
 from crashfree._sessions.ledger import Ledger
 from crashfree._sessions.ledgerfile import SIZE, read_ledger
 from crashfree._sessions.users import MAX_USERS
+from tests.support.alarm import Alarm
 from tests.support.units import ATTRIBUTES, Shop, untold
 
 RECORDS_IN_A_WINDOW = 8192
@@ -255,30 +256,76 @@ def test_signal_handlers_serve_units_too(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     in_handler = depth = 0
 
-    def handler(number: int, frame: FrameType | None) -> None:
+    def handler() -> None:
         nonlocal in_handler, depth
         in_handler += 1
         depth += 1
         # One strikes inside another; bounded, since a slow machine would do nothing else.
         if depth < 5:
-            signal.setitimer(signal.ITIMER_REAL, 0.0002 if in_handler < 1000 else 0)
+            alarm.strike(0.0002 if in_handler < 1000 else 0)
         shop.serve("errored")
         depth -= 1
-        signal.setitimer(signal.ITIMER_REAL, 0.0002 if in_handler < 1000 else 0)
+        alarm.strike(0.0002 if in_handler < 1000 else 0)
 
-    before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.0002)
     told: Counter[str] = Counter()
-    try:
+    with Alarm(handler) as alarm:
+        alarm.strike(0.0002)
         for _ in range(50):
             for _ in range(200):
                 shop.serve()
             told += shop.flush()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
     told += shop.flush()
     assert told == +Counter(exited=10_000, errored=in_handler)
+
+
+class StruckLock:
+    """A lock around which a signal handler strikes: as soon as it is had, and before it goes."""
+
+    def __init__(self, lock: Any, strike: Callable[[], object]) -> None:
+        self.lock = lock
+        self.strike = strike
+        self.refused = 0
+
+    def acquire(self, *, timeout: float) -> bool:
+        had: bool = self.lock.acquire(timeout=timeout)
+        self.refused += not had
+        self.strike()
+        return had
+
+    def release(self) -> None:
+        self.strike()
+        self.lock.release()
+
+
+def test_a_signal_handler_never_waits_for_what_it_has_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(tmp_path)
+    shop.serve()
+    struck = 0
+    striking = False
+
+    def strike() -> None:
+        nonlocal striking, struck
+        if not striking:
+            striking = True
+            shop.serve("errored")
+            ledger.books()
+            struck += 1
+            striking = False
+
+    ledger = shop.aggregator.minute.ledger
+    assert isinstance(ledger, Ledger)
+    lock = StruckLock(ledger._lock, strike)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(ledger, "_lock", lock)
+    for _ in range(RECORDS_IN_A_WINDOW):
+        shop.serve()
+    assert struck >= 2
+    assert lock.refused == 0
+    served = Counter(exited=1 + RECORDS_IN_A_WINDOW, errored=struck)
+    assert untold(shop.on_disk()) == served
+    monkeypatch.undo()
+    assert shop.flush() == served
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
