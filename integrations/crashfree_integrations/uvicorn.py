@@ -11,20 +11,18 @@ calls `crashfree.init` itself is being loaded at that moment: it wraps itself in
 When the server shuts down, what is counted is sent: it ends the process by a signal next.
 
 When an answer is complete, uvicorn sets a timer for the connection, which would keep the context of
-the request, and its unit, for as long as it waits; and the next request of a pipeline would begin
-in there. So that happens in the context that the process had when this was installed.
+the request, and its unit: it gets timers that do not (`crashfree_integrations.keepalive`).
 
-Hook: there is none; `Config.load`, which loads the application, `Server.shutdown` and the
-`on_response_complete` of uvicorn's protocols are wrapped.
+Hook: there is none; `Config.load`, which loads the application, `Server.shutdown`, and
+`connection_made` and `connection_lost` of uvicorn's protocols are wrapped.
 Tested with uvicorn 0.30 and 0.54, and with gunicorn's workers of uvicorn.
 """
 
 from __future__ import annotations
 
 import sys
-from asyncio import get_running_loop
+from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Awaitable, Callable
-from contextvars import copy_context
 from functools import wraps
 from importlib import import_module
 from typing import Any, Final, cast
@@ -33,12 +31,14 @@ from crashfree.integration import Kit
 from crashfree.types import SessionMode
 from crashfree_integrations import loaded
 from crashfree_integrations.framework import framework, require
+from crashfree_integrations.keepalive import ConnectionLoop
 
 OLDEST: Final = "0.30"
 _OWN: Final = ("uvicorn.middleware.message_logger", "uvicorn.middleware.proxy_headers")
 """What uvicorn puts around an application, ours goes inside of that, as one put there by hand."""
 _PROTOCOLS: Final = "uvicorn.protocols.http."
-_COMPLETE: Final = "on_response_complete"
+_MADE: Final = "connection_made"
+_LOST: Final = "connection_lost"
 _LOCAL_SERVER: Final = "crashfree.server.running"
 
 
@@ -103,21 +103,35 @@ def _relieve(kit: Kit) -> None:
             continue
         # A copy: another thread may be importing it.
         for found in vars(module).copy().values():
-            complete = vars(found).get(_COMPLETE) if isinstance(found, type) else None
-            if complete is not None and not hasattr(complete, "__crashfree__"):
-                kit.wrap(cast("type[object]", found), _COMPLETE, _elsewhere)
+            if not isinstance(found, type) or not {_MADE, _LOST} <= vars(found).keys():
+                continue
+            protocol = cast("type[object]", found)
+            if not hasattr(vars(protocol)[_MADE], "__crashfree__"):
+                kit.wrap(protocol, _MADE, _relieved)
+                kit.wrap(protocol, _LOST, _told_of_its_end)
 
 
-def _elsewhere(original: Callable[..., Any]) -> Callable[..., Any]:
-    outside = copy_context()
-
+def _relieved(original: Callable[..., None]) -> Callable[..., None]:
     @wraps(original)
-    def on_response_complete(*arguments: Any) -> Any:
-        # A copy, because a context can be entered once at a time, and there may be more loops.
-        return outside.copy().run(original, *arguments)
+    def connection_made(self: Any, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        loop: object = getattr(self, "loop", None)
+        if isinstance(loop, AbstractEventLoop):
+            self.loop = ConnectionLoop(loop)
 
-    on_response_complete.__crashfree__ = True  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
-    return on_response_complete
+    connection_made.__crashfree__ = True  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
+    return connection_made
+
+
+def _told_of_its_end(original: Callable[..., None]) -> Callable[..., None]:
+    @wraps(original)
+    def connection_lost(self: Any, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        loop: object = getattr(self, "loop", None)
+        if isinstance(loop, ConnectionLoop):
+            loop.rest()
+
+    return connection_lost
 
 
 def _is_ours(config: Any) -> bool:
