@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias, cast
 
 import crashfree
@@ -104,7 +104,7 @@ class AsgiMiddleware:
 class AsgiUnit(Unit):
     """Serves one connection, and hands its answer to the server. An object less than with two."""
 
-    __slots__ = ("_connection", "_last", "_send", "_started")
+    __slots__ = ("_answered", "_connection", "_last", "_send", "_started")
     _send: Send
     # Not there before they are needed:
     _last: str | None
@@ -112,15 +112,25 @@ class AsgiUnit(Unit):
     _connection: Message
     """What the server calls its scope."""
     _started: Started
+    _answered: bool
+    """Whether it goes on, with its answer complete."""
+
+    @property
+    def joinable(self) -> bool:
+        """Whether it was not answered: the server may begin the next request before it returns."""
+        return super().joinable and not hasattr(self, "_answered")
 
     def opened(self, scope: Message, send: Send, started: Started | None = None) -> Send:
         """Return the `send` that the application is to use. First of all.
 
         `started`: called once it starts its answer, or is done with a websocket.
         """
-        asgi: Mapping[str, str] | None = scope.get("asgi")
-        if asgi is not None and asgi.get("spec_version", "") >= _REFUSING:
-            send = _remembering(scope, send)
+        try:
+            if scope["asgi"]["spec_version"] >= _REFUSING:
+                send = _remembering(scope, send)
+        except (KeyError, TypeError):
+            # Servers of the first version do not say, and scopes made by hand may be without.
+            pass
         if started is not None:
             self._started = started
             self._connection = scope
@@ -172,7 +182,10 @@ class AsgiUnit(Unit):
         return self._pass_on(message)
 
     def _ends_with(self, kind: str) -> bool:
-        return getattr(self, "_last", _BODY) == kind
+        last = getattr(self, "_last", _BODY)
+        if last is None:
+            self._answered = True
+        return last == kind
 
 
 async def serve(

@@ -34,15 +34,34 @@ def units() -> int:
     return sum(issubclass(type(thing), Unit) for thing in gc.get_objects())
 
 
-async def talk(http: str, visit: Callable[[Any, Any], Awaitable[None]]) -> None:
-    """Serve `program` for one connection."""
+async def failing(scope: Any, receive: Any, send: Any) -> None:
+    """Answers, takes a while, and fails then."""
+    if scope["type"] == "http":
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 500, "headers": headers})
+        await send({"type": "http.response.body", "body": ANSWER})
+        for _ in range(10):
+            await asyncio.sleep(0)
+        raise LookupError(scope["path"])
+
+
+async def talk(
+    http: str, visit: Callable[[Any, Any], Awaitable[None]], app: Any = program, **config: Any
+) -> None:
+    """Serve `app` for one connection."""
     uvicorn = pytest.importorskip("uvicorn")
     pytest.importorskip("httptools" if http == "httptools" else "h11")
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(
-            AsgiMiddleware(program), http=http, log_config=None, access_log=False, lifespan="off"
+        server = uvicorn.Server(
+            uvicorn.Config(
+                AsgiMiddleware(app),
+                http=http,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                **config,
+            )
         )
-        server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         reader, writer = await asyncio.open_connection(*listening.getsockname())
         try:
@@ -90,9 +109,71 @@ def test_each_request_of_a_pipeline_counts(http: str, watched: bool) -> None:
     assert counts(seen) == {"exited": 3}
 
 
+@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("http", IMPLEMENTATIONS)
+def test_each_request_of_a_pipeline_is_a_crash_if_it_fails_after_its_answer(
+    http: str, watched: bool
+) -> None:
+    """The next one begins while the one before has not come to its end."""
+
+    async def visit(reader: Any, writer: Any) -> None:
+        writer.write(GET * 3)
+        for _ in range(3):
+            await reader.readuntil(ANSWER)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    integrations: list[Any] = [UvicornIntegration()] if watched else []
+    with capture(session_mode="request", integrations=integrations) as seen:
+        asyncio.run(talk(http, visit, failing))
+    assert counts(seen) == {"crashed": 3}
+    assert len(seen.events) == 3
+
+
+@pytest.mark.parametrize("http", IMPLEMENTATIONS)
+def test_a_connection_is_closed_when_nothing_more_is_asked(http: str) -> None:
+    rest: list[bytes] = []
+
+    async def visit(reader: Any, writer: Any) -> None:
+        for _ in range(3):
+            writer.write(GET)
+            await reader.readuntil(ANSWER)
+        rest.append(await reader.read())
+
+    with capture(session_mode="request", integrations=[UvicornIntegration()]):
+        asyncio.run(talk(http, visit, timeout_keep_alive=0.05))
+    assert rest == [b""]
+
+
+@pytest.mark.parametrize("http", IMPLEMENTATIONS)
+def test_a_connection_that_is_over_leaves_no_timer(http: str) -> None:
+    waiting: list[int] = []
+
+    async def visit(reader: Any, writer: Any) -> None:
+        loop: Any = asyncio.get_running_loop()
+        writer.write(GET)
+        await reader.readuntil(ANSWER)
+        waiting.append(timers(loop))
+        writer.close()
+        while timers(loop):
+            await asyncio.sleep(0)
+        waiting.append(timers(loop))
+
+    with capture(session_mode="request", integrations=[UvicornIntegration()]):
+        asyncio.run(talk(http, visit, timeout_keep_alive=1000))
+    assert waiting == [1, 0]
+
+
+def timers(loop: Any) -> int:
+    """How many timers of connections wait."""
+    return sum(
+        not handle.cancelled() and handle.when() > loop.time() + 900 for handle in loop._scheduled
+    )
+
+
 def test_what_is_around_the_protocols_is_taken_away_again() -> None:
     protocol: Any = pytest.importorskip("uvicorn.protocols.http.h11_impl").H11Protocol
-    before = protocol.on_response_complete
+    before = protocol.connection_made
     with capture(integrations=[UvicornIntegration()]):
-        assert protocol.on_response_complete is not before
-    assert protocol.on_response_complete is before
+        assert protocol.connection_made is not before
+    assert protocol.connection_made is before

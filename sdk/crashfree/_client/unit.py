@@ -100,8 +100,8 @@ class Unit(UnitSession):
         """Begin a unit that serves a request, and work for it from here on, until `leave`.
 
         None when a unit of the same client is running in this context: `unit` returns it. One that
-        has ended is none: some servers begin the next request of a connection in the context of
-        the one before. The cheapest way to begin a unit.
+        is not `joinable` is none: some servers begin the next request of a connection in the
+        context of the one before. The cheapest way to begin a unit.
         """
         place = _here()
         if place is not None and _is_running(place[0], service.client):
@@ -156,6 +156,11 @@ class Unit(UnitSession):
     def session(self) -> UnitSession:
         """Its session: the unit itself."""
         return self
+
+    @property
+    def joinable(self) -> bool:
+        """Whether what begins to serve in its context serves for it, and is no unit of its own."""
+        return not self.ended
 
     @property
     def scope(self) -> Scope:
@@ -377,7 +382,7 @@ def begin_unit(
 
 
 def _is_running(running: object, client: Client) -> bool:
-    return isinstance(running, Unit) and running.service.client is client and not running.ended
+    return isinstance(running, Unit) and running.service.client is client and running.joinable
 
 
 def _begin(unit: Unit, session: bool) -> None:
