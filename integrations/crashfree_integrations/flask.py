@@ -12,7 +12,7 @@ that the view has read, and the user of Flask-Login, who also counts in crash-fr
 Hooks: the signal `got_request_exception`; `Kit.wrap` of `Flask.__call__` and `Flask.wsgi_app`
 (Flask's own place for middleware is an attribute of each application, and those made before `init`
 would be missed), of `Flask.handle_user_exception` (no signal tells of handled exceptions) and of
-`Response.__call__` (which bodies are lists, and need no watching, is known nowhere else).
+`Response.get_app_iter` (which bodies need no watching is known nowhere else).
 Tested with Flask 2.3 and 3.1.
 """
 
@@ -28,7 +28,7 @@ from crashfree.integration import Kit, Service, Unit, wsgi_request
 from crashfree.types import Request, SessionMode
 from crashfree_integrations import body
 from crashfree_integrations.framework import framework, require
-from crashfree_integrations.wsgi import WHOLE, Environ, StartResponse, sent, serve
+from crashfree_integrations.wsgi import Environ, StartResponse, Strings, sent, serve
 
 OLDEST: Final = "2.3"
 MECHANISM: Final = "flask"
@@ -52,7 +52,8 @@ class FlaskIntegration:
         kit.wrap(application, "wsgi_app", serving.alone)
         # The class that Flask's own comes from: answers that stand for exceptions are of this one.
         responses: Any = framework("werkzeug.wrappers", _OLDEST_WERKZEUG, distribution="werkzeug")
-        kit.wrap(responses.Response, "__call__", serving.bodies)
+        require(responses.Response, "get_app_iter", "iter_encoded", "close")
+        kit.wrap(responses.Response, "get_app_iter", _at_once(responses.Response))
         kit.wrap(application, "handle_user_exception", _telling_of_answers(kit))
 
         def failed(sender: object, *, exception: BaseException, **_: object) -> None:
@@ -115,21 +116,19 @@ class _Serving:
 
         @wraps(original)
         def serving(app: Any, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-            begun = begin(service, (environ,))
+            begun = begin(service, (environ, app))
             if begun is None:
-                kit.unit(mechanism=MECHANISM).set_request(describe, environ)
+                kit.unit(mechanism=MECHANISM).set_request(describe, environ, app)
                 return original(app, environ, start_response)
             if judged:
                 return serve(begun, MethodType(original, app), environ, start_response, started)
             # `serve`, written out, without a look at the status: Flask tells of each exception.
             try:
-                try:
-                    body = original(app, environ, start_response)
-                finally:
-                    # For what goes on after the answer, or has just failed.
-                    whole = environ.get(WHOLE)
-                    if whole is not None:
-                        begun.set_request(describe, environ, whole[1])
+                body = original(app, environ, start_response)
+                if type(body) is Strings:
+                    # The same as below, without asking further.
+                    begun.end()
+                    return body
                 return sent(begun, body, environ)
             except BaseException as error:
                 begun.crash(error)
@@ -141,42 +140,27 @@ class _Serving:
         self._alone = serving
         return serving
 
-    def bodies(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Note a body that is a list of strings: it need not be watched while it is sent."""
-        kit = self._kit
-        describe = self._request
-
-        @wraps(original)
-        def answering(response: Any, environ: Environ, start_response: StartResponse) -> Any:
-            body = original(response, environ, start_response)
-            # Flask forgets it when it returns.
-            request = _parsed(environ)
-            if type(response.response) is list and not getattr(response, "_on_close", True):
-                environ[WHOLE] = (body, request)
-            elif request is not None:
-                begun = kit.unit(mechanism=MECHANISM, session=False)
-                begun.set_request(describe, environ, request)
-            return body
-
-        return answering
-
     def _started(self, begun: Unit, environ: Environ) -> None:
         request = _parsed(environ)
         if request is not None:
-            begun.set_request(self._request, environ, request)
+            begun.set_request(self._request, environ, None, request)
         if self._personal and begun.peek_scope().user is None:
             user = _user()
             if user is not None:
                 begun.set_user({"id": user})
 
-    def _request(self, environ: Environ, request: Any = None) -> Request:
+    def _request(self, environ: Environ, app: Any = None, request: Any = None) -> Request:
         if request is None:
             request = _parsed(environ)
         told = wsgi_request(environ)
         unit = self._kit.unit(mechanism=MECHANISM, session=False)
-        rule = getattr(request, "url_rule", None)
-        if rule is not None and unit.scope.transaction is None:
-            unit.scope.set_transaction(rule.rule, "route")
+        if unit.scope.transaction is None:
+            if request is None:
+                rule = _found_again(app, environ)
+            else:
+                rule = getattr(request, "url_rule", None)
+            if rule is not None:
+                unit.scope.set_transaction(rule.rule, "route")
         if self._personal:
             if request is not None:
                 told["data"] = _data(request)
@@ -185,6 +169,52 @@ class _Serving:
                 if user is not None:
                     unit.set_user({"id": user})
         return told
+
+
+def _at_once(owner: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make the body of an answer whose strings are there already a list.
+
+    What cannot fail any more needs no watching, and to make the list is cheaper than what Werkzeug
+    makes: a generator, and an iterator that closes the answer at the end. The server sees how many
+    parts there are. Answers of any other kind stay as they are.
+    """
+    encoded: object = owner.iter_encoded
+    closed: object = owner.close
+
+    def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def get_app_iter(response: Any, environ: Environ) -> Any:
+            try:
+                kind = response.__class__
+                strings: Any = response.response
+                if (
+                    strings.__class__ is list
+                    and not response._on_close
+                    and kind.iter_encoded is encoded
+                    # Not every server closes a list; what is called at the close is none here yet.
+                    and kind.close is closed
+                    and not response.direct_passthrough
+                    and (response._status_code == 200 or _has_body(response._status_code))
+                    and environ["REQUEST_METHOD"] != "HEAD"
+                ):
+                    if len(strings) != 1 or type(strings[0]) is not bytes:
+                        strings = response.iter_encoded()
+                    body = Strings(strings)
+                    body.close = response.close
+                    return body
+            except AttributeError:
+                # Another Werkzeug than we know.
+                pass
+            return original(response, environ)
+
+        return get_app_iter
+
+    return wrapped
+
+
+def _has_body(status: int) -> bool:
+    """Return whether an answer of this status has one; others are left to Werkzeug."""
+    return status >= 200 and status not in (204, 304)
 
 
 def _telling_of_answers(kit: Kit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -214,6 +244,19 @@ def _crashed(kit: Kit, error: BaseException) -> None:
 def _parsed(environ: Environ) -> Any:
     """Return Werkzeug's request, once it was made and while it lives."""
     return environ.get("werkzeug.request")
+
+
+def _found_again(app: Any, environ: Environ) -> Any:
+    """Return the rule of a request that Flask has forgotten, since it has answered; None: none."""
+    if app is None:
+        return None
+    errors: Any = framework("werkzeug.exceptions", _OLDEST_WERKZEUG, distribution="werkzeug")
+    try:
+        request = framework("flask", OLDEST).Request(environ, populate_request=False)
+        return app.create_url_adapter(request).match(return_rule=True)[0]
+    except errors.HTTPException:
+        # Not found, not allowed, redirected.
+        return None
 
 
 def _data(request: Any) -> object:

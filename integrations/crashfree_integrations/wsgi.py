@@ -28,9 +28,6 @@ Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 Started: TypeAlias = Callable[[Unit, Environ], None]
 
 MECHANISM = "wsgi"
-WHOLE = "crashfree.whole"
-"""Where an integration notes a body whose parts are all made, and its request, in the environment.
-"""
 _OVER: Final = object()
 
 
@@ -61,6 +58,13 @@ class WsgiMiddleware:
         if begun is None:
             return self._app(environ, start_response)
         return serve(begun, self._app, environ, start_response)
+
+
+class Strings(list[bytes]):
+    """A body whose parts are all made, with something left to be closed."""
+
+    __slots__ = ("close",)
+    close: Callable[[], object]
 
 
 def serve(
@@ -97,8 +101,7 @@ def serve(
 def sent(begun: Unit, body: Iterable[bytes], environ: Environ) -> Iterable[bytes]:
     """Return what to give to the server, so that `begun`, entered, ends with the body."""
     kind = type(body)
-    whole = environ.pop(WHOLE, None)
-    if kind is list or kind is tuple or (whole is not None and whole[0] is body):
+    if kind is list or kind is tuple or kind is Strings:
         # All of it is there: nothing of the program runs any more.
         begun.end()
         return body

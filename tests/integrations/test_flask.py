@@ -14,7 +14,7 @@ from crashfree.errors import IntegrationError
 from crashfree.integration import Integration
 from crashfree.testing import capture
 from crashfree_integrations.flask import FlaskIntegration
-from crashfree_integrations.wsgi import WsgiMiddleware
+from crashfree_integrations.wsgi import Strings, WsgiMiddleware
 from tests.support.http_calls import call_wsgi
 from tests.support.http_contract import (
     Broken,
@@ -29,6 +29,7 @@ from tests.support.http_contract import (
 )
 
 flask = pytest.importorskip("flask")
+EnvironBuilder: Any = pytest.importorskip("werkzeug.test").EnvironBuilder
 
 import werkzeug.wrappers
 
@@ -128,8 +129,8 @@ class FlaskHarness:
         (flask.Flask, "__call__"),
         (flask.Flask, "wsgi_app"),
         (flask.Flask, "handle_user_exception"),
-        (flask.Response, "__call__"),
-        (werkzeug.wrappers.Response, "__call__"),
+        (flask.Response, "get_app_iter"),
+        (werkzeug.wrappers.Response, "get_app_iter"),
     )
 
     def integrations(self) -> list[Integration]:
@@ -282,6 +283,91 @@ def test_an_application_that_is_served_by_its_wsgi_app_counts() -> None:
     with capture(integrations=["flask"]) as seen:
         call_wsgi(program().wsgi_app, "/ok")
     assert counts(seen) == {"exited": 1}
+
+
+@pytest.mark.parametrize("middleware", [False, True])
+@pytest.mark.parametrize(
+    ("made", "sent"),
+    [
+        (lambda: "fine", [b"fine"]),
+        (lambda: ("lost", 404), [b"lost"]),
+        (lambda: flask.Response(["gr\u00fc", b"n"]), ["gr\u00fc".encode(), b"n"]),
+        (lambda: flask.Response([]), []),
+    ],
+    ids=["one", "not found", "several", "none"],
+)
+def test_an_answer_of_strings_is_a_list(made: Any, sent: list[bytes], middleware: bool) -> None:
+    """With each version of Werkzeug: nothing else shows that they are no longer recognized."""
+    app = program()
+    app.add_url_rule("/made", view_func=made)
+    if middleware:
+        app.wsgi_app = lambda environ, start, inner=app.wsgi_app: inner(environ, start)
+    with capture(integrations=["flask"]) as seen:
+        body = app(EnvironBuilder("/made").get_environ(), lambda *_: None)
+    assert type(body) is Strings
+    assert body == sent
+    assert counts(seen) == {"exited": 1}
+
+
+def test_what_is_to_be_closed_after_the_answer_was_made_is_closed() -> None:
+    app = program()
+    answers: list[Any] = []
+    closed: list[str] = []
+
+    @app.after_request
+    def keep(answer: Any) -> Any:
+        answers.append(answer)
+        return answer
+
+    @app.teardown_request
+    def late(_: BaseException | None) -> None:
+        answers[0].call_on_close(lambda: closed.append("late"))
+
+    with capture(integrations=["flask"]) as seen:
+        body = app(EnvironBuilder("/ok").get_environ(), lambda *_: None)
+        assert closed == []
+        body.close()
+    assert type(body) is Strings
+    assert closed == ["late"]
+    assert counts(seen) == {"exited": 1}
+
+
+@pytest.mark.parametrize(("path", "method"), [("/ok", "HEAD"), ("/empty", "GET")])
+def test_what_has_no_body_gets_none(path: str, method: str) -> None:
+    app = program()
+    app.add_url_rule("/empty", view_func=lambda: ("not sent", 204))
+    with capture(integrations=["flask"]) as seen:
+        body = app(EnvironBuilder(path, method=method).get_environ(), lambda *_: None)
+        assert b"".join(body) == b""
+        if hasattr(body, "close"):
+            body.close()
+    assert counts(seen) == {"exited": 1}
+
+
+def test_a_class_of_answers_with_a_close_of_its_own_is_closed_as_ever() -> None:
+    closed: list[str] = []
+    app = program()
+    app.response_class = type(
+        "Own", (flask.Response,), {"close": lambda answer: closed.append(answer.status)}
+    )
+    with capture(integrations=["flask"]) as seen:
+        body = app(EnvironBuilder("/ok").get_environ(), lambda *_: None)
+        assert not isinstance(body, list)
+        body.close()
+    assert closed == ["200 OK"]
+    assert counts(seen) == {"exited": 1}
+
+
+def test_a_class_of_answers_that_makes_its_strings_by_itself_is_watched() -> None:
+    def one_by_one(answer: Any) -> Iterator[bytes]:
+        yield answer.response[0]
+        raise BufferError("in the middle")
+
+    app = program()
+    app.response_class = type("Own", (flask.Response,), {"iter_encoded": one_by_one})
+    with capture(integrations=["flask"]) as seen:
+        call_wsgi(app, "/ok")
+    assert counts(seen) == {"crashed": 1}
 
 
 def test_work_at_the_close_of_an_answer_still_belongs_to_the_request() -> None:
