@@ -143,8 +143,8 @@ class Ledger(Book):
     """The books of this process."""
 
     __slots__ = (
-        "_busy",
         "_counts",
+        "_holder",
         "_lock",
         "_misses",
         "_orders",
@@ -158,8 +158,8 @@ class Ledger(Book):
     _counts: Counts
     _spilled: Tally[int]
     _orders: deque[tuple[str, int]]
-    _lock: threading.RLock
-    _busy: bool
+    _lock: threading.Lock
+    _holder: int | None
     _misses: int
 
     def __init__(self, store: Store) -> None:
@@ -168,8 +168,8 @@ class Ledger(Book):
         self._counts = Counts()
         self._spilled = Tally()
         self._orders = deque()
-        self._lock = threading.RLock()
-        self._busy = False
+        self._lock = threading.Lock()
+        self._holder = None
         self._misses = 0
         self.pid = os.getpid()
 
@@ -282,8 +282,7 @@ class Ledger(Book):
         self._misses += 1
         if self._misses >= _ABANDONED_AFTER:
             self._misses = 0
-            self._lock = threading.RLock()
-            self._busy = False
+            self._lock = threading.Lock()
 
     def _enter_if_possible(self) -> None:
         with self._at_the_books(_PATIENCE) as mine:
@@ -309,23 +308,17 @@ class Ledger(Book):
     @contextmanager
     def _at_the_books(self, patience: float) -> Generator[bool, None, None]:
         """Be the only one at the books; yields False when that cannot be had."""
-        lock = self._lock
-        if not (self.ours and lock.acquire(timeout=patience)):
-            yield False
-            return
-        mine = False
+        thread = threading.get_ident()
+        # A signal handler on top of ourselves would wait for nothing.
+        mine = self._holder != thread and self.ours and self._lock.acquire(timeout=patience)
         try:
-            # A signal handler on top of ourselves has the lock, too: it must never wait for the one
-            # below it. One that strikes before the next two lines are through finds the books as
-            # they were and may have them; when it is done they are free again.
-            mine = not self._busy
             if mine:
-                self._busy = True
+                self._holder = thread
             yield mine
         finally:
             if mine:
-                self._busy = False
-            lock.release()
+                self._holder = None
+                self._lock.release()
 
 
 def _nowhere(_: object) -> None:
